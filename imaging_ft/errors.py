@@ -1,0 +1,66 @@
+"""Every failure that imaging_ft raises on purpose.
+
+```
+ImagingFtError                 a user's mistake or a refused result; one line: what, where, how to mend it
+├── InputError                 the input or the command is wrong                                    exit 2
+│   ├── ConfigError            a YAML file or a setting is wrong
+│   ├── ImageError             an image file can't be read as it is
+│   ├── DataError              the data set is wrong: rows, labels, splits, leakage
+│   ├── BundleError            the ONNX file isn't a bundle, or is damaged
+│   ├── RunError               the run folder is missing, taken or incomplete
+│   ├── WeightsError           the pretrained weights or the model's name can't be had
+│   └── DeviceError            the device that was asked for can't run here
+└── GateError                  the work was done and its result was refused                         exit 1
+    └── ParityError            the exported file does not agree with the trained model
+```
+"""
+
+from typing import ClassVar
+
+
+class ImagingFtError(Exception):
+    """A failure whose message is one line for the user: what is wrong, where, and how to mend it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class InputError(ImagingFtError):
+    """The input or the command is wrong."""
+
+
+class ConfigError(InputError):
+    """A YAML file or a setting is wrong."""
+
+
+class ImageError(InputError):
+    """An image file can't be read as it is."""
+
+
+class DataError(InputError):
+    """A data set is wrong: its rows, labels or splits, or images that leak from one split into another."""
+
+
+class BundleError(InputError):
+    """An ONNX file isn't a bundle of this project, or is damaged."""
+
+
+class RunError(InputError):
+    """A run folder is missing, already taken, or incomplete."""
+
+
+class WeightsError(InputError):
+    """A model's name is unknown, or its pretrained weights can't be had."""
+
+
+class DeviceError(InputError):
+    """A device that was asked for can't run here."""
+
+
+class GateError(ImagingFtError):
+    """The work was done, and its result was refused."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ParityError(GateError):
+    """The exported file does not agree with the trained model."""
