@@ -1,0 +1,114 @@
+"""Condition suites: what is measured, and what a wrong file is told."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imaging_ft import catalog
+from imaging_ft.augment.conditions import Suite, load_suite
+from imaging_ft.errors import ConfigError
+from imaging_ft.types import Axis
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+BUILT_IN = catalog.names("augmentations/conditions")
+
+
+def test_the_built_in_suites_are_those_of_the_domains() -> None:
+    assert BUILT_IN == ["baggage_xray", "camera", "mr", "radiograph"]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_suite_is_clean_then_each_condition_then_the_grid(name: str) -> None:
+    suite = load_suite(name)
+    settings = suite.settings()
+    axes = Counter(member.axis for member in suite.members())
+    levels = len(suite.severities)
+    singles = len(suite.conditions) * levels
+    pairs = axes[Axis.LIGHTING] * axes[Axis.ANGLE] * levels**2
+    assert [len(setting.parts) for setting in settings] == [0] + [1] * singles + [2] * pairs
+    keys = {frozenset(setting.conditions.items()) for setting in settings}
+    assert len(keys) == 1 + singles + pairs
+    assert pairs > 0
+    assert all(setting.axes == ["lighting", "angle"] for setting in settings[1 + singles :])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_suite_is_named_as_its_file_and_has_both_axes_at_severities_1_3_5(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.title
+    assert suite.severities == (1, 3, 5)
+    assert {member.axis for member in suite.members()} == {Axis.LIGHTING, Axis.ANGLE}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_setting_of_a_built_in_suite_runs(name: str, channels: int, dtype: type) -> None:
+    suite = load_suite(name)
+    top = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(top // 4, top // 2, (24, 40, channels)).astype(dtype)
+    for setting in suite.settings():
+        changed = setting.apply(pixels, sample_id="a", seed=suite.seed)
+        assert (changed.shape, changed.dtype) == (pixels.shape, pixels.dtype)
+        assert np.array_equal(changed, pixels) == (not setting.parts)
+
+
+def test_radiographs_are_never_seen_from_the_side() -> None:
+    for name in ("radiograph", "mr", "baggage_xray"):
+        assert not {"yaw", "pitch"}.intersection(load_suite(name).conditions)
+
+
+def test_without_a_grid_there_are_no_pairs() -> None:
+    suite = Suite(name="mine", conditions=("low_dose", "roll"), severities=(2, 4), grid=None)
+    assert [setting.conditions for setting in suite.settings()] == [
+        {},
+        {"low_dose": 2},
+        {"low_dose": 4},
+        {"roll": 2},
+        {"roll": 4},
+    ]
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_users_own_file_is_a_suite(tmp_path: Path) -> None:
+    path = written(tmp_path, "name: mine\nconditions: [glare, yaw]\nseverities: [5]\n")
+    assert len(load_suite(str(path)).settings()) == 1 + 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("conditions: [low_dosis]", r"no condition named 'low_dosis'; did you mean 'low_dose'\?"),
+        ("conditions: [roll, glare, roll]", "'roll' stands twice; name each condition once"),
+        ("conditions: []", "conditions: "),
+        ("conditions: [roll]\nseverities: [0, 1]", r"severities\.0: .*greater than or equal to 1 \(got 0\)"),
+        ("conditions: [roll]\nseverities: [6]", r"severities\.0: .*less than or equal to 5 \(got 6\)"),
+        ("conditions: [roll]\nseverities: [1.5]", r"severities\.0: .*integer.* \(got 1\.5\)"),
+        ("conditions: [roll]\nseverities: [3, 1, 3]", r"severities \[3, 1, 3\] must rise, each once; write \[1, 3\]"),
+        ("conditions: [roll]\nseverities: []", "severities: "),
+        ("conditions: [roll]\ngrid: [angle, angle]", "'angle' stands twice; name two axes, or write grid: null"),
+        ("conditions: [roll]\ngrid: [angle, light]", r"grid\.1: .*'lighting'.*\(got 'light'\)"),
+        ("condition: [roll]", r"unknown key 'condition'; did you mean 'conditions'\?|the key 'conditions' is missing"),
+        ("severities: [1]", "the key 'conditions' is missing"),
+    ],
+)
+def test_a_wrong_suite_is_told_with_its_file_and_the_remedy(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, f"name: mine\n{text}\n")
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_suite(str(path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_suite_is_told_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"no condition suite named 'radiografh'; did you mean 'radiograph'\?"):
+        load_suite("radiografh")
