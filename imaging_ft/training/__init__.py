@@ -1,0 +1,1 @@
+"""Fine-tuning: from a data set to a run folder."""
