@@ -1,0 +1,162 @@
+"""onnxruntime sessions on the device that was asked for; a device that can't run is an error, never a silent CPU."""
+
+import ctypes
+import importlib
+import io
+import logging
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from imaging_ft.config import reason
+from imaging_ft.errors import BundleError, DeviceError
+
+_LOG = logging.getLogger("imaging_ft")
+_CPU = "CPUExecutionProvider"
+_WARNING = 2
+_SILENT = 4
+"""onnxruntime's severity for fatal messages only: what goes wrong is said by our errors."""
+
+
+class Device(StrEnum):
+    """Where a model runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+_PROVIDERS: dict[Device, tuple[str, ...]] = {
+    Device.CPU: (_CPU,),
+    Device.CUDA: ("CUDAExecutionProvider",),
+    Device.TENSORRT: ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session and the device it really runs on."""
+
+    session: Any
+    """An `onnxruntime.InferenceSession`."""
+    device: Device
+
+
+def open_session(model: bytes, device: Device, *, where: str, threads: int | None = None) -> Opened:
+    """Return a session for a model on a device; `auto` is CUDA where it runs, else the CPU.
+
+    Raises DeviceError where a device that was asked for can't run, and BundleError where the model can't be
+    loaded at all.
+    """
+    wanted = Device.CUDA if device is Device.AUTO else device
+    started = start(model, wanted, where=where, threads=threads)
+    if isinstance(started, Opened):
+        return started
+    if device is Device.AUTO:
+        return open_session(model, Device.CPU, where=where, threads=threads)
+    raise DeviceError(f"--device {device}: can't run here: {started}; see imaging-ft doctor, or use --device cpu")
+
+
+def start(model: bytes, device: Device, *, where: str, threads: int | None = None) -> Opened | str:
+    """Return a session for a model on a device (not `auto`), or in a few words why the device can't run.
+
+    Raises BundleError where the model can't be loaded on the CPU.
+    """
+    ort: Any = importlib.import_module("onnxruntime")
+    wanted = _PROVIDERS[device]
+    if wanted[0] not in ort.get_available_providers():
+        return f"this onnxruntime was built without {wanted[0]}"
+    if device is not Device.CPU:
+        return _no_driver() or _start_on_gpu(ort, model, device, where)
+    try:
+        return Opened(ort.InferenceSession(model, _options(ort, threads), providers=list(wanted)), device)
+    except Exception as error:  # onnxruntime raises its own kinds, without a common base
+        raise BundleError(f"{where}: onnxruntime can't load it: {reason(error)}") from error
+
+
+def _start_on_gpu(ort: Any, model: bytes, device: Device, where: str) -> Opened | str:
+    """Open a session that may not fall back; where only single nodes lack a GPU kernel, say so and go on.
+
+    Listing CUDA alone isn't enough: onnxruntime adds the CPU by itself, and only warns where CUDA can't start.
+    """
+    wanted = _PROVIDERS[device]
+    strict, lenient = _options(ort, None), _options(ort, None)
+    strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    with _quiet(ort):
+        _preload(ort)
+        try:
+            return Opened(ort.InferenceSession(model, strict, providers=list(wanted), enable_fallback=0), device)
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises its own kinds, without a common base
+            refusal = error
+        try:
+            session = ort.InferenceSession(model, lenient, providers=list(wanted), enable_fallback=0)
+        except Exception as error:  # noqa: BLE001
+            return _missing_library(wanted[0]) or _short(error)
+    if wanted[0] not in session.get_providers():
+        return _missing_library(wanted[0]) or _short(refusal)
+    _LOG.warning("%s: some nodes have no kernel on %s and run on the CPU", where, device)
+    return Opened(session, device)
+
+
+def _no_driver() -> str | None:
+    """Return that there is no NVIDIA driver, before gigabytes of CUDA libraries are loaded in vain."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return f"no NVIDIA driver ({name} can't be loaded)"
+    return None
+
+
+def _missing_library(provider: str) -> str | None:
+    """Return which library a provider of onnxruntime lacks, which its own errors don't say; None where none."""
+    capi = importlib.import_module("onnxruntime.capi")
+    name = provider.removesuffix("ExecutionProvider").lower()
+    folders = [Path(folder) for folder in capi.__path__]
+    found = [path for folder in folders for path in folder.glob(f"*onnxruntime_providers_{name}.*")]
+    try:
+        for path in found:
+            ctypes.CDLL(str(path))
+    except OSError as error:
+        return _short(error)
+    return None
+
+
+@contextmanager
+def _quiet(ort: Any) -> Generator[None]:
+    """Keep onnxruntime from writing on stderr that a provider can't start; its default is to warn."""
+    ort.set_default_logger_severity(_SILENT)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+
+
+def _options(ort: Any, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def _preload(ort: Any) -> None:
+    """Let onnxruntime find the CUDA libraries that torch or NVIDIA's wheels brought, where it can look for them."""
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is None:
+        return
+    with redirect_stdout(io.StringIO()):  # it prints what it did not find; the session says it better
+        try:
+            preload()
+        except Exception as error:  # noqa: BLE001 - what can't be preloaded, the session names
+            _LOG.debug("onnxruntime.preload_dlls: %s", error)
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else f"{text[:157]}…"
