@@ -1,0 +1,160 @@
+"""Metrics and their intervals: the closed form, the coverage, and what small numbers may not say."""
+
+import numpy as np
+import pytest
+
+from imaging_ft.report.statistics import CONFIDENCE, evidence, mean_of, wilson
+from imaging_ft.types import Ints, Status
+
+Z = 1.959963984540054
+
+
+def closed_form(right: int, n: int) -> tuple[float, float]:
+    """Wilson 1927, equation by equation."""
+    share = right / n
+    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return centre - half, centre + half
+
+
+def classes(*counts: int) -> Ints:
+    return np.repeat(np.arange(len(counts)), counts).astype(np.int64)
+
+
+def units(truth: Ints) -> list[str]:
+    return [str(index) for index in range(len(truth))]
+
+
+@pytest.mark.parametrize(("right", "n"), [(1, 2), (0, 10), (10, 10), (45, 50), (90, 100), (360, 400), (1, 700)])
+def test_wilson_is_the_closed_form(right: int, n: int) -> None:
+    found = wilson(right, n)
+    low, high = closed_form(right, n)
+    assert found.value == right / n
+    assert found.low == pytest.approx(low, abs=1e-12)
+    assert found.high == pytest.approx(high, abs=1e-12)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.method == "wilson"
+
+
+def test_wilson_is_symmetric_and_narrows_with_n() -> None:
+    assert wilson(30, 40).low == pytest.approx(1 - wilson(10, 40).high)
+    widths = [wilson(9 * k, 10 * k).high - wilson(9 * k, 10 * k).low for k in (1, 5, 20, 40)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[1:] == pytest.approx([2 * 0.085, 2 * 0.042, 2 * 0.03], abs=0.01)  # n = 50, 200, 400
+
+
+@pytest.mark.parametrize(
+    ("counts", "shares"),
+    [
+        ((200, 200, 200, 200), (0.95, 0.9, 0.8, 0.7)),
+        ((40, 40), (0.9, 0.7)),
+        ((20, 60, 200), (0.8, 0.9, 0.95)),
+        ((15, 15, 15, 15), (0.9, 0.85, 0.95, 0.6)),
+    ],
+)
+def test_the_interval_of_a_mean_covers_as_often_as_it_says(counts: tuple[int, ...], shares: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(11)
+    known = [[wilson(right, n) for right in range(n + 1)] for n in counts]
+    truth = float(np.mean(shares))
+    trials = 3000
+    draws = np.stack([rng.binomial(n, share, trials) for n, share in zip(counts, shares, strict=True)], axis=1)
+    hits = 0
+    for row in draws.tolist():
+        found = mean_of([estimates[right] for estimates, right in zip(known, row, strict=True)])
+        hits += found.low <= truth <= found.high
+    assert 0.93 <= hits / trials <= 0.985
+
+
+def test_the_mean_of_one_proportion_is_that_proportion_and_limits_stay_within_0_and_1() -> None:
+    one = wilson(9, 10)
+    found = mean_of([one])
+    assert (found.value, found.low, found.high) == pytest.approx((one.value, one.low, one.high))
+    assert found.method == "mover"
+    perfect = mean_of([wilson(10, 10), wilson(10, 10)])
+    assert perfect.value == perfect.high == 1
+    assert 0 < perfect.low < 1
+
+
+def test_the_mean_of_equal_parts_is_narrower_by_the_root_of_their_number() -> None:
+    one = wilson(50, 100)
+    four = mean_of([one] * 4)
+    assert four.value - four.low == pytest.approx((one.value - one.low) / 2)
+
+
+def test_figures_are_those_of_a_confusion_matrix_done_by_hand() -> None:
+    truth = classes(40, 30, 30)
+    predicted = truth.copy()
+    predicted[:4] = 1  # 4 of class 0 taken for class 1
+    predicted[40:46] = 2  # 6 of class 1 taken for class 2
+    found = evidence(truth, predicted, ["a", "b", "c"], units(truth))
+    values = {name: estimate.value for name, estimate in found.metrics.items()}
+    assert values == pytest.approx({
+        "accuracy": 90 / 100,
+        "balanced_accuracy": (36 / 40 + 24 / 30 + 30 / 30) / 3,
+        "sensitivity[a]": 36 / 40,
+        "sensitivity[b]": 24 / 30,
+        "sensitivity[c]": 1,
+        "specificity[a]": 1,
+        "specificity[b]": 66 / 70,
+        "specificity[c]": 64 / 70,
+    })  # fmt: skip
+    assert (found.n, found.groups, found.status) == (100, 100, Status.OK)
+
+
+def test_below_ten_images_there_is_no_metric_but_still_a_count() -> None:
+    nine = evidence(classes(5, 4), classes(5, 4), ["a", "b"], units(classes(9)))
+    assert (nine.n, nine.status, nine.metrics) == (9, Status.UNDEFINED, {})
+    nothing = evidence(classes(0), classes(0), ["a", "b"], [])
+    assert (nothing.n, nothing.groups, nothing.status) == (0, 0, Status.UNDEFINED)
+    assert evidence(classes(5, 5), classes(5, 5), ["a", "b"], units(classes(10))).status is Status.LOW_N
+
+
+@pytest.mark.parametrize(
+    ("counts", "status"),
+    [
+        ((25, 24), Status.LOW_N),
+        ((25, 25), Status.OK),
+        ((91, 9), Status.LOW_N),
+        ((9, 91), Status.LOW_N),
+        ((90, 10), Status.OK),
+        ((50, 50, 9), Status.LOW_N),
+        ((50, 50, 0), Status.OK),
+    ],
+)
+def test_few_images_or_few_of_a_class_are_flagged(counts: tuple[int, ...], status: Status) -> None:
+    truth = classes(*counts)
+    assert evidence(truth, truth, ["a", "b", "c"][: len(counts)], units(truth)).status is status
+
+
+def test_an_absent_class_has_no_sensitivity_and_does_not_count_in_balanced_accuracy() -> None:
+    truth = classes(30, 30, 0)
+    predicted = truth.copy()
+    predicted[:15] = 2
+    found = evidence(truth, predicted, ["a", "b", "c"], units(truth)).metrics
+    assert "sensitivity[c]" not in found
+    assert found["specificity[c]"].value == 45 / 60
+    assert found["balanced_accuracy"].value == pytest.approx((0.5 + 1) / 2)
+
+
+def test_one_class_alone_has_no_balanced_accuracy_and_no_specificity_of_its_own() -> None:
+    truth = classes(60)
+    found = evidence(truth, truth, ["a", "b"], units(truth)).metrics
+    assert set(found) == {"accuracy", "sensitivity[a]", "specificity[b]"}
+
+
+def test_in_a_binary_task_the_sensitivity_of_one_class_is_the_specificity_of_the_other() -> None:
+    truth = classes(40, 60)
+    predicted = np.concatenate([classes(30, 10), classes(12, 48)])
+    found = evidence(truth, predicted, ["healthy", "ill"], units(truth)).metrics
+    assert found["sensitivity[ill]"] == found["specificity[healthy]"] == wilson(48, 60)
+    assert found["sensitivity[healthy]"] == found["specificity[ill]"] == wilson(30, 40)
+    assert found["balanced_accuracy"].value == pytest.approx((48 / 60 + 30 / 40) / 2)
+
+
+def test_groups_are_counted_once() -> None:
+    truth = classes(30, 30)
+    assert evidence(truth, truth, ["a", "b"], [f"patient {index // 6}" for index in range(60)]).groups == 10
+
+
+def test_intervals_are_of_95_percent() -> None:
+    assert CONFIDENCE == 0.95
