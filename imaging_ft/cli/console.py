@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imaging_ft.types import T, Track
+from imaging_ft.types import T, Track, silent
 
 Dataset = Annotated[
     str,
@@ -51,12 +51,8 @@ def show_files(paths: Iterable[tuple[str, Path]]) -> None:
 def progress() -> Track:
     """Return a progress bar for a terminal: it appears once work has taken two seconds; elsewhere, nothing."""
     if not sys.stderr.isatty():
-        return _silent
+        return silent
     return _bar
-
-
-def _silent(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:  # noqa: ARG001
-    return items
 
 
 def _bar(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
