@@ -27,6 +27,11 @@ MAX_COPIES = 4
 """… but at least one and at most this many of each."""
 
 
+def copies_of(images: Images, recipe: Recipe, *, about: int) -> int:
+    """Return how many augmented copies of each image make about so many images; none if the recipe is empty."""
+    return min(MAX_COPIES, max(1, about // len(images))) if recipe.transforms else 0
+
+
 @dataclass(frozen=True)
 class Job:
     """One training: its settings, its images, its model and where it goes."""
@@ -70,7 +75,7 @@ def start_from_probe(job: Job) -> Probe:
     Both see augmented copies of the training images too: fine-tuning, which starts here, sees nothing else.
     """
     size, seed = job.settings.batch_size, job.settings.seed
-    copies = min(MAX_COPIES, max(1, PROBE_IMAGES // len(job.train))) if job.recipe.transforms else 0
+    copies = copies_of(job.train, job.recipe, about=PROBE_IMAGES)
     order = np.random.default_rng(seed).permutation(len(job.train))
     reestimate(
         job.engine,
@@ -94,7 +99,7 @@ def fine_tune(job: Job) -> tuple[Best, NormChoice]:
     batches = TrainingBatches(
         job.train, job.augment, batch_size=job.settings.batch_size, seed=job.settings.seed, workers=job.workers
     )
-    choice = NormChoice(frozen=True, trials={}, why="no epochs")
+    choice = NormChoice(frozen=True, trials={}, why="no epoch was trained")
     try:
         if job.settings.epochs:
             choice = choose_batch_norm(job.engine, job.model, batches, job.judged, job.settings, job.track)

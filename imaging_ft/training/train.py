@@ -16,7 +16,7 @@ from imaging_ft.training.calibrate import fit_temperature
 from imaging_ft.training.engine import make_engine
 from imaging_ft.training.fit import Validation
 from imaging_ft.training.images import Images, clean_batches, load_images, with_augmented
-from imaging_ft.training.job import MAX_COPIES, Job, Say, fine_tune, start_from_probe
+from imaging_ft.training.job import Job, Say, copies_of, fine_tune, start_from_probe
 from imaging_ft.training.plot import write_history_plot
 from imaging_ft.training.provenance import provenance
 from imaging_ft.training.run import ModelInfo, RunFolder, write_text
@@ -25,7 +25,7 @@ from imaging_ft.training.summary import Clock, summarise
 from imaging_ft.types import Json, Split, Track, silent
 
 JUDGED_IMAGES = 400
-"""Validation is augmented to about so many images, with at least one copy and at most MAX_COPIES of each."""
+"""Validation is augmented to about so many images, with at least one copy and at most `job.MAX_COPIES` of each."""
 
 
 def train(
@@ -120,7 +120,7 @@ def _job(
     cores = os.cpu_count() or 1
     workers = settings.workers if settings.workers is not None else (0 if cores <= 4 else min(8, cores - 1))
     augment = _augment(recipe, data, train_images, say)
-    copies = min(MAX_COPIES, max(1, JUDGED_IMAGES // len(val_images))) if recipe.transforms else 0
+    copies = copies_of(val_images, recipe, about=JUDGED_IMAGES)
     judged = with_augmented(val_images, augment, copies=copies, seed=settings.seed)
     return Job(
         settings=settings,
