@@ -28,6 +28,7 @@ class Task(StrEnum):
 
     BINARY = "binary"
     MULTICLASS = "multiclass"
+    MULTILABEL = "multilabel"
 
 
 class Split(StrEnum):

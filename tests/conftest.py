@@ -10,6 +10,7 @@ import pytest
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["IMAGING_FT_CACHE"] = ""  # a test that is about the cache turns it on, in a folder of its own
 
 LABELS = ("bar", "disc", "ring")
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -1,66 +1,12 @@
-"""`imaging-ft data`: check and sample."""
-
-from pathlib import Path
-from typing import Annotated
+"""`imaging-ft data`: the commands about data sets."""
 
 import typer
 
-from imaging_ft.cli.console import AsJson, Dataset, SkipBad, progress, say, show_files, show_json
+from imaging_ft.cli import data_check, data_sample
 
 app = typer.Typer(
     name="data", no_args_is_help=True, rich_markup_mode=None, help="Check a data set; write the sample data."
 )
 
-
-@app.command()
-def check(
-    dataset: Dataset,
-    split_seed: Annotated[int, typer.Option(help="Of the splits that the data doesn't declare.")] = 0,
-    skip_bad: SkipBad = False,
-    as_json: AsJson = False,
-) -> None:
-    r"""Read every file of a data set, and say what is wrong and how it splits.
-
-    Nothing is written. Exit code 2 where training would refuse it.
-
-    \b
-    Example:
-      imaging-ft data check my_images/
-    """
-    from imaging_ft.data import prepare
-
-    data = prepare(dataset, seed=split_seed, skip_bad=skip_bad, track=progress())
-    summary = data.summary()
-    if as_json:
-        show_json(summary)
-        return
-    print(f"{summary['name']}: {summary['n']} images, {len(data.labels)} classes, {data.card.task}")
-    print(f"split: {summary['split_method']}")
-    width = max(len("class"), *(len(label) for label in data.labels))
-    print(f"{'class':<{width}}" + "".join(f"{split:>8}" for split in summary["splits"]))
-    for label in data.labels:
-        print(f"{label:<{width}}" + "".join(f"{part['classes'][label]:>8}" for part in summary["splits"].values()))
-    for row in ("n", "groups"):
-        print(f"{row:<{width}}" + "".join(f"{part[row]:>8}" for part in summary["splits"].values()))
-    for warning in data.warnings:
-        say(f"warning: {warning}")
-    for problem in data.skipped[:10]:
-        say(f"left out: {problem}")
-    if len(data.skipped) > 10:
-        say(f"left out: … and {len(data.skipped) - 10} more (--json lists all)")
-
-
-@app.command()
-def sample(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.", show_default=False)],
-) -> None:
-    r"""Write the sample data again, byte for byte: synthetic radiographs of baggage and of chests.
-
-    \b
-    Example:
-      imaging-ft data sample sample_data
-    """
-    from imaging_ft.data.sample import write_samples
-
-    write_samples(directory)
-    show_files([("baggage", directory / "baggage" / "manifest.csv"), ("chest", directory / "chest" / "manifest.csv")])
+app.command()(data_check.check)
+app.command()(data_sample.sample)

@@ -1,7 +1,8 @@
 """Data sets: cards, folders and manifests as checked, split samples; nothing is written into them."""
 
 from imaging_ft.data.card import Card, ImageFormat
+from imaging_ft.data.images import Images, load_images
 from imaging_ft.data.manifest import Problem, Sample, load
 from imaging_ft.data.prepare import Prepared, prepare
 
-__all__ = ["Card", "ImageFormat", "Prepared", "Problem", "Sample", "load", "prepare"]
+__all__ = ["Card", "ImageFormat", "Images", "Prepared", "Problem", "Sample", "load", "load_images", "prepare"]

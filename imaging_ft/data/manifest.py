@@ -12,6 +12,8 @@ from imaging_ft.data.table import SUFFIXES, Row, read_table
 from imaging_ft.errors import DataError
 from imaging_ft.types import Split
 
+LABEL_SEPARATOR = "|"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -21,12 +23,18 @@ class Sample:
     """The image's path relative to the data set's root, with forward slashes; absolute where it lies outside."""
     path: Path
     label: str
+    """The class; of a multi-label task every class it shows, joined by `|`, or an empty text where it shows none."""
     split: Split | None = None
     group: str | None = None
     columns: dict[str, str] = field(default_factory=dict[str, str])
     """Every further column of the manifest: conditions to slice by. Empty values are left out."""
     row: int | None = None
     """The line in the manifest (the header is line 1; in Parquet, the first row is 1), or None in a folder layout."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of a multi-label task that the image shows."""
+        return tuple(name for name in self.label.split(LABEL_SEPARATOR) if name)
 
     @property
     def where(self) -> str:

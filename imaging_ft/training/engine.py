@@ -52,7 +52,7 @@ class Engine:
             for levels, truth in batches:
                 placed = self.to_device(levels)
                 outputs.append((model.embed(placed) if features else model(placed)).float().cpu())
-                labels.append(truth)
+                labels.append(truth.argmax(dim=1))
         return torch.cat(outputs).double().numpy(), torch.cat(labels).numpy()
 
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from imaging_ft.data import Images
 from imaging_ft.errors import RunError
 from imaging_ft.models.factory import Classifier
 from imaging_ft.models.stages import parameter_depths
 from imaging_ft.training.batchnorm import norms, train_mode
 from imaging_ft.training.engine import Engine
-from imaging_ft.training.images import Batch, Images, TrainingBatches, clean_batches
+from imaging_ft.training.images import Batch, TrainingBatches, clean_batches
 from imaging_ft.training.metrics import Score, score
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.types import Track
@@ -126,11 +127,11 @@ class Trainer:
         return value
 
     def _backward(self, batch: Batch) -> Tensor:
-        levels, labels = batch
+        levels, targets = batch
         train_mode(self._model, freeze_statistics=self._frozen)
         with self._engine.fabric.autocast():
             logits = self._model(self._engine.to_device(levels))
-            loss = self._loss(logits.float(), labels.to(logits.device))
+            loss = self._loss(logits.float(), targets.to(logits.device))
         self._optimiser.zero_grad(set_to_none=True)
         self._engine.fabric.backward(loss)
         nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip)

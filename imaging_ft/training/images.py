@@ -1,9 +1,6 @@
-"""Images in memory as the levels that the network sees, and the batches made of them."""
+"""The batches that are made of images."""
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,50 +8,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imaging_ft.augment.recipe import Augment
-from imaging_ft.data import Sample
-from imaging_ft.image import read_image
-from imaging_ft.preprocess import InputSpec, prepare
-from imaging_ft.types import Ints, Levels, Track
+from imaging_ft.data import Images
+from imaging_ft.types import Ints, Levels
 
 _BEFORE_EPOCHS = 1 << 20
 """The probe's augmented copies take epoch numbers that no training reaches."""
 
 Batch = tuple[Tensor, Tensor]
-"""Levels [batch, channels, height, width] uint8, and labels [batch] int64."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of one split."""
-
-    levels: Levels
-    """[n, height, width, channels], as `preprocess.prepare` makes them."""
-    labels: Ints
-    """[n], indices into the model's labels."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-def load_images(samples: Sequence[Sample], labels: Sequence[str], spec: InputSpec, track: Track, what: str) -> Images:
-    """Decode, window and resize the images of a split, once."""
-    index = {label: position for position, label in enumerate(labels)}
-    levels = np.empty((len(samples), spec.height, spec.width, spec.channels), np.uint8)
-
-    def fill(position: int) -> None:
-        levels[position] = prepare(read_image(samples[position].path), spec)
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for _ in track(pool.map(fill, range(len(samples))), what, len(samples)):
-            pass
-    return Images(levels, np.array([index[sample.label] for sample in samples], np.int64))
+"""Levels [batch, channels, height, width] uint8, and targets [batch, classes] float32."""
 
 
 def clean_batches(images: Images, batch_size: int) -> Iterator[Batch]:
     """Yield the images as they are, in order."""
     for start in range(0, len(images), batch_size):
         chosen = slice(start, start + batch_size)
-        yield _to_tensor(images.levels[chosen]), torch.from_numpy(images.labels[chosen])
+        yield _to_tensor(images.levels[chosen]), torch.from_numpy(images.targets[chosen])
 
 
 def augmented_batches(
@@ -64,12 +32,12 @@ def augmented_batches(
 
     Batches are mixed: where statistics are taken over them, no batch is of one class.
     """
-    yield from clean_batches(Images(images.levels[order], images.labels[order]), batch_size)
+    yield from clean_batches(images.take(order), batch_size)
     augmented = _Augmented(images, augment, seed)
     for copy in range(copies):
         for start in range(0, len(order), batch_size):
             pairs = [augmented[_BEFORE_EPOCHS + copy, int(index)] for index in order[start : start + batch_size]]
-            yield torch.stack([levels for levels, _ in pairs]), torch.tensor([label for _, label in pairs])
+            yield torch.stack([levels for levels, _ in pairs]), torch.stack([target for _, target in pairs])
 
 
 def with_augmented(images: Images, augment: Augment, *, copies: int, seed: int) -> Images:
@@ -81,7 +49,7 @@ def with_augmented(images: Images, augment: Augment, *, copies: int, seed: int) 
     ]
     if not augmented:
         return images
-    return Images(np.concatenate([images.levels, np.stack(augmented)]), np.tile(images.labels, copies + 1))
+    return Images(np.concatenate([images.levels, np.stack(augmented)]), np.tile(images.targets, (copies + 1, 1)))
 
 
 class TrainingBatches:
@@ -125,16 +93,16 @@ class _EpochSampler(Sampler[tuple[int, int]]):
         return self._count
 
 
-class _Augmented(Dataset[tuple[Tensor, int]]):
+class _Augmented(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, images: Images, augment: Augment, seed: int) -> None:
         self._images = images
         self._augment = augment
         self._seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
         levels = self._augment(self._images.levels[index], _seed(self._seed, epoch, index))
-        return _to_tensor(levels[np.newaxis])[0], int(self._images.labels[index])
+        return _to_tensor(levels[np.newaxis])[0], torch.from_numpy(self._images.targets[index])
 
 
 def _seed(seed: int, epoch: int, index: int) -> int:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imaging_ft.augment.recipe import Augment, Recipe
-from imaging_ft.data import Prepared
+from imaging_ft.data import Images, Prepared
 from imaging_ft.models.factory import Classifier
 from imaging_ft.training.batchnorm import reestimate
 from imaging_ft.training.engine import Engine
 from imaging_ft.training.fit import Epoch, NormChoice, Trainer, Validation, choose_batch_norm
-from imaging_ft.training.images import Batch, Images, TrainingBatches, augmented_batches, clean_batches
+from imaging_ft.training.images import Batch, TrainingBatches, augmented_batches, clean_batches
 from imaging_ft.training.metrics import Score
 from imaging_ft.training.probe import Probe, fit_probe
 from imaging_ft.training.run import RunFolder, plain, save_weights

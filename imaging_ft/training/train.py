@@ -8,14 +8,14 @@ import torch
 
 from imaging_ft.augment.recipe import Augment, Recipe, load_recipe
 from imaging_ft.config import to_yaml
-from imaging_ft.data import Prepared, prepare
+from imaging_ft.data import Images, Prepared, load_images, prepare
 from imaging_ft.errors import DataError
 from imaging_ft.models.factory import Classifier, create
 from imaging_ft.preprocess import InputSpec
 from imaging_ft.training.calibrate import fit_temperature
 from imaging_ft.training.engine import make_engine
 from imaging_ft.training.fit import Validation
-from imaging_ft.training.images import Images, clean_batches, load_images, with_augmented
+from imaging_ft.training.images import clean_batches, with_augmented
 from imaging_ft.training.job import Job, Say, copies_of, fine_tune, start_from_probe
 from imaging_ft.training.plot import write_history_plot
 from imaging_ft.training.provenance import provenance
@@ -67,8 +67,8 @@ def train(
     run.write_json("dataset.json", {**data.summary(), "argument": _lasting(dataset), "split_seed": settings.split_seed})
     for warning in data.warnings:
         say(f"warning: {warning}")
-    train_images = load_images(data.of(Split.TRAIN), data.labels, spec, track, "loading train")
-    val_images = load_images(data.of(Split.VAL), data.labels, spec, track, "loading val")
+    train_images = load_images(data, data.of(Split.TRAIN), spec, track=track, what="loading train")
+    val_images = load_images(data, data.of(Split.VAL), spec, track=track, what="loading val")
     clock.lap("load")
 
     job = _job(settings, data, recipe, run, model, train_images, val_images, track, say)

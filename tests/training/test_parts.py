@@ -9,12 +9,13 @@ import torch
 from scipy.special import softmax
 
 from imaging_ft.augment.recipe import load_recipe
+from imaging_ft.data import Images
 from imaging_ft.models.factory import Classifier, create
 from imaging_ft.training.batchnorm import norms, reestimate, train_mode
 from imaging_ft.training.calibrate import fit_temperature
 from imaging_ft.training.engine import Engine, make_engine
 from imaging_ft.training.fit import MovingAverage, Trainer, Validation
-from imaging_ft.training.images import Images, TrainingBatches, clean_batches
+from imaging_ft.training.images import TrainingBatches, clean_batches
 from imaging_ft.training.metrics import score
 from imaging_ft.training.probe import fit_probe
 from imaging_ft.training.run import RunFolder, replacing
@@ -29,7 +30,7 @@ def images(count: int = 12, classes: int = 2, seed: int = 0) -> Images:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     levels = np.clip(rng.normal(60 + 100 * labels[:, None, None, None] / classes, 20, (count, 32, 32, 1)), 0, 255)
-    return Images(levels.astype(np.uint8), labels)
+    return Images(levels.astype(np.uint8), np.eye(classes, dtype=np.float32)[labels])
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_the_probes_head_says_what_its_regression_said(classes: int) -> None:
 
 def test_an_epochs_batches_hold_every_image_once_in_an_order_of_its_own() -> None:
     train = images(13)
-    marked = Images(np.arange(13, dtype=np.uint8).reshape(13, 1, 1, 1).repeat(32, 1).repeat(32, 2), train.labels)
+    marked = Images(np.arange(13, dtype=np.uint8).reshape(13, 1, 1, 1).repeat(32, 1).repeat(32, 2), train.targets)
     batches = TrainingBatches(marked, load_recipe("none").build(), batch_size=4, seed=3, workers=0)
     orders = [[int(x) for levels, _ in batches.epoch(number) for x in levels[:, 0, 0, 0]] for number in (1, 2, 1)]
     assert len(batches) == 3, "a last batch of one image is left out: batch normalisation can't train on it"
