@@ -6,6 +6,7 @@ ImagingFtError                 a user's mistake or a refused result; one line: w
 │   ├── ConfigError            a YAML file or a setting is wrong
 │   ├── ImageError             an image file can't be read as it is
 │   ├── DataError              the data set is wrong: rows, labels, splits, leakage
+│   │   └── ArchiveError       a downloaded archive is damaged, or holds what is refused
 │   ├── BundleError            the ONNX file isn't a bundle, or is damaged
 │   ├── RunError               the run folder is missing, taken or incomplete
 │   ├── WeightsError           the pretrained weights or the model's name can't be had
@@ -38,6 +39,10 @@ class ImageError(InputError):
 
 class DataError(InputError):
     """A data set is wrong: its rows, labels or splits, or images that leak from one split into another."""
+
+
+class ArchiveError(DataError):
+    """A downloaded archive is damaged, of another kind, or holds what is refused."""
 
 
 class BundleError(InputError):

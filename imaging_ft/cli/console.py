@@ -15,7 +15,7 @@ Dataset = Annotated[
     str,
     typer.Argument(
         metavar="DATASET",
-        help="A built-in card's name, a card (.yaml), a folder of class folders, or a manifest (.csv, .parquet).",
+        help="A built-in card's name, a card (.yaml), a folder of class folders, or a manifest (.csv, .parquet, .npz).",
         show_default=False,
     ),
 ]

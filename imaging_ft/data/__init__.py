@@ -2,7 +2,8 @@
 
 from imaging_ft.data.card import Card, ImageFormat
 from imaging_ft.data.images import Images, load_images
-from imaging_ft.data.manifest import Problem, Sample, load
+from imaging_ft.data.manifest import load
 from imaging_ft.data.prepare import Prepared, prepare
+from imaging_ft.data.samples import Problem, Sample
 
 __all__ = ["Card", "ImageFormat", "Images", "Prepared", "Problem", "Sample", "load", "load_images", "prepare"]

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from imaging_ft.config import reason
 from imaging_ft.data.card import ImageFormat
-from imaging_ft.data.manifest import Problem, Sample
+from imaging_ft.data.samples import Problem, Sample, classes_of
 from imaging_ft.errors import ImageError
 from imaging_ft.image import check_suffix, read_image
-from imaging_ft.types import Track
+from imaging_ft.types import Task, Track
 
 R = TypeVar("R")
 
@@ -71,7 +71,7 @@ def decode_files(samples: tuple[Sample, ...], track: Track) -> Decoded:
 
 
 def label_conflicts(samples: Iterable[Sample], hashes: dict[str, str]) -> tuple[Problem, ...]:
-    """Return a problem for each sample whose bytes also stand under another label."""
+    """Return a problem for each sample whose bytes also stand under another label, or set of labels."""
     same: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.id in hashes:
@@ -82,7 +82,7 @@ def label_conflicts(samples: Iterable[Sample], hashes: dict[str, str]) -> tuple[
             continue
         for sample in twins:
             other = next(twin for twin in twins if twin.label != sample.label)
-            what = f"labelled {sample.label!r}, but the same bytes are labelled {other.label!r} in {other.where}"
+            what = f"labelled {_shown(sample)}, but the same bytes are labelled {_shown(other)} in {other.where}"
             problems.append(Problem(sample, what))
     return tuple(problems)
 
@@ -98,13 +98,31 @@ def repeated_files(samples: Iterable[Sample]) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def lone_classes(samples: Iterable[Sample]) -> tuple[Problem, ...]:
-    """Return a problem for each class that has a single sample: it can't be trained and tested."""
-    by_class: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_class[sample.label].append(sample)
-    what = "the only usable sample of class {!r}; a class needs two or more"
-    return tuple(Problem(found[0], what.format(label)) for label, found in by_class.items() if len(found) == 1)
+def lone_classes(samples: Iterable[Sample], task: Task = Task.MULTICLASS) -> tuple[Problem, ...]:
+    """Return a problem for each class that has a single sample: it can't be trained and tested.
+
+    In a multi-label task, what is left out can leave another class with a single sample; that is found as well.
+    """
+    left = list(samples)
+    problems: list[Problem] = []
+    while True:
+        by_class: dict[str, list[Sample]] = defaultdict(list)
+        for sample in left:
+            for name in classes_of(sample, task):
+                by_class[name].append(sample)
+        lone: dict[tuple[str, int | None], Problem] = {}
+        for name, found in by_class.items():
+            if len(found) == 1:
+                what = f"the only usable sample of class {name!r}; a class needs two or more"
+                lone.setdefault((found[0].id, found[0].row), Problem(found[0], what))
+        if not lone:
+            return tuple(problems)
+        problems += lone.values()
+        left = [sample for sample in left if (sample.id, sample.row) not in lone]
+
+
+def _shown(sample: Sample) -> str:
+    return repr(sample.label) if sample.label else "with none of the classes"
 
 
 def _hash(sample: Sample) -> str:

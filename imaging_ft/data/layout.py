@@ -41,6 +41,8 @@ class Layout:
     files: tuple[Found, ...]
     notes: tuple[str, ...]
     """What was passed over, and why."""
+    outside: int = 0
+    """How many images lie outside the class folders."""
 
 
 def scan(root: Path) -> Layout:
@@ -85,7 +87,7 @@ def _scan(root: Path) -> Layout:
         notes.append(f"not read, because they lie outside the class folders: {outside} images")
     if ignored:
         notes.append(f"not read, because they are no images by name: {_some([f'{n} {s}' for s, n in _most(ignored)])}")
-    return Layout(tuple(files), tuple(notes))
+    return Layout(tuple(files), tuple(notes), outside)
 
 
 def _refuse_other_shapes(root: Path, folders: list[Path], *, split: bool) -> None:

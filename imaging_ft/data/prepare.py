@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from imaging_ft import catalog
 from imaging_ft.data.card import Card, ImageFormat
 from imaging_ft.data.check import decode_files, hash_files, label_conflicts, lone_classes, repeated_files
-from imaging_ft.data.manifest import Dataset, Problem, Sample, load
-from imaging_ft.data.splits import count_units, split_samples
+from imaging_ft.data.draws import count_units
+from imaging_ft.data.manifest import load
+from imaging_ft.data.samples import Dataset, Problem, Sample, classes_of, occurring
+from imaging_ft.data.splits import AS_DECLARED, split_samples
 from imaging_ft.errors import DataError
-from imaging_ft.types import Json, Split, Track, silent
+from imaging_ft.types import Json, Split, Task, Track, silent
 
 _SHOWN = 20
+BAD_ROWS = "bad rows were left out"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,13 @@ class Prepared:
     skipped: tuple[Problem, ...]
     """Bad rows that were left out on request, and training copies of evaluated images."""
 
+    @property
+    def drawn(self) -> frozenset[Split]:
+        """The splits that were drawn here, because the data doesn't declare them."""
+        if not self.declared:
+            return frozenset(Split)
+        return frozenset() if self.split_method == AS_DECLARED else frozenset({Split.VAL})
+
     def of(self, split: Split) -> tuple[Sample, ...]:
         """Return the samples of one split."""
         return tuple(sample for sample in self.samples if sample.split == split)
@@ -47,15 +57,7 @@ class Prepared:
 
     def summary(self) -> Json:
         """Return what `dataset.json` holds."""
-        by_split: Json = {}
-        for split in Split:
-            samples = self.of(split)
-            counts = Counter(sample.label for sample in samples)
-            by_split[split.value] = {
-                "n": len(samples),
-                "groups": self.units(samples),
-                "classes": {label: counts[label] for label in self.labels},
-            }
+        by_split = {split.value: self._counts(self.of(split)) for split in Split}
         return {
             "name": self.card.name,
             "fingerprint": self.fingerprint,
@@ -74,6 +76,18 @@ class Prepared:
             "citation": self.card.citation,
         }
 
+    def _counts(self, samples: tuple[Sample, ...]) -> Json:
+        """Return how many samples, units and images of each class; of a multi-label task, how many show none."""
+        counts = Counter(name for sample in samples for name in classes_of(sample, self.card.task))
+        found: Json = {
+            "n": len(samples),
+            "groups": self.units(samples),
+            "classes": {label: counts[label] for label in self.labels},
+        }
+        if self.card.task is Task.MULTILABEL:
+            found["none"] = sum(1 for sample in samples if not sample.labels)
+        return found
+
 
 def prepare(
     argument: str,
@@ -89,11 +103,18 @@ def prepare(
     decoding, so that it is the same whichever splits are decoded. Raises DataError with a line for each bad
     row, unless `skip_bad` leaves them out.
     """
-    dataset = load(argument)
+    if not 0 <= seed < 2**32:
+        raise DataError(f"split seed {seed}: must be a whole number from 0 to {2**32 - 1}")
+    dataset = load(argument, track=track)
+    task = dataset.card.task
     hashed = hash_files(dataset.samples, track)
     usable = _without(dataset.samples, hashed.problems)
     problems = [*dataset.problems, *hashed.problems]
-    for rule in (lambda samples: label_conflicts(samples, hashed.hashes), repeated_files, lone_classes):
+    for rule in (
+        lambda samples: label_conflicts(samples, hashed.hashes),
+        repeated_files,
+        lambda samples: lone_classes(samples, task),
+    ):
         found = rule(usable)
         problems += found
         usable = _without(usable, found)
@@ -102,7 +123,7 @@ def prepare(
         problems += decode_files(usable, track).problems
         raise _refusal(dataset, problems)
     labels = _labels(dataset, usable)
-    splitting = split_samples(usable, hashed.hashes, seed=seed)
+    splitting = split_samples(usable, hashed.hashes, seed=seed, task=task)
     decoded = decode_files(tuple(sample for sample in splitting.samples if sample.split in decode), track)
     if decoded.problems and not skip_bad:
         raise _refusal(dataset, decoded.problems)
@@ -111,7 +132,7 @@ def prepare(
     _refuse_missing(dataset, samples, labels, decode)
     warnings = [*dataset.notes, *splitting.warnings]
     if problems:
-        warnings.append(f"{len(problems)} bad rows were left out; dataset.json lists them")
+        warnings.append(f"{len(problems)} {BAD_ROWS}; dataset.json lists them")
     return Prepared(
         card=dataset.card,
         labels=labels,
@@ -144,7 +165,7 @@ def _refusal(dataset: Dataset, problems: Sequence[Problem]) -> DataError:
 
 
 def _labels(dataset: Dataset, usable: tuple[Sample, ...]) -> tuple[str, ...]:
-    labels = dataset.card.labels or tuple(sorted({sample.label for sample in usable}))
+    labels = dataset.card.labels or occurring(usable, dataset.card.task)
     if len(labels) < 2:
         found = f"only {labels[0]!r}" if labels else "none"
         raise DataError(f"{dataset.card.name}: two or more classes are needed, but there is {found}")
@@ -159,15 +180,18 @@ def _labels(dataset: Dataset, usable: tuple[Sample, ...]) -> tuple[str, ...]:
 def _refuse_missing(
     dataset: Dataset, samples: tuple[Sample, ...], labels: tuple[str, ...], decode: frozenset[Split]
 ) -> None:
-    train = {sample.label for sample in samples if sample.split is Split.TRAIN}
-    if not train or Split.TRAIN not in decode:
+    in_train = [sample for sample in samples if sample.split is Split.TRAIN]
+    if not in_train or Split.TRAIN not in decode:
         return
+    task = dataset.card.task
+    train = {name for sample in in_train for name in classes_of(sample, task)}
     for sample in samples:
-        if sample.label not in train:
-            raise DataError(
-                f"{sample.where}: class {sample.label!r} stands in {sample.split} but not in train, which has:"
-                f" {', '.join(sorted(train))}"
-            )
+        for name in classes_of(sample, task):
+            if name not in train:
+                raise DataError(
+                    f"{sample.where}: class {name!r} stands in {sample.split} but not in train, which has:"
+                    f" {', '.join(sorted(train))}"
+                )
     for label in labels:
         if label not in train:
             raise DataError(f"{dataset.card.name}: class {label!r} has no sample in train")

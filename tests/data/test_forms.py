@@ -191,6 +191,24 @@ def test_a_folder_without_images_says_what_is_expected(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
+def test_images_outside_class_folders_are_not_called_no_images(make: Any) -> None:
+    make.folder({"cat": 3})
+    with pytest.raises(DataError, match=r"cat: 3 images, but in no class folders, .* expected .*/<class>/\*\.png"):
+        load(str(make.root / "cat"))
+
+
+def test_a_name_that_is_neither_a_folder_nor_a_card_is_said_to_be_neither() -> None:
+    with pytest.raises(ConfigError, match=r"no folder '\./my_images' here, and no dataset card named 'my_images'"):
+        load("./my_images")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused_in_words(make: Any, seed: int) -> None:
+    make.folder({"cat": 3, "dog": 3})
+    with pytest.raises(DataError, match=f"split seed {seed}: must be"):
+        prepare(str(make.root), seed=seed)
+
+
 def test_unicode_and_spaces_in_names(make: Any) -> None:
     make.folder({"chat é": 3, "犬 x": 3})
     data = prepare(str(make.root))
