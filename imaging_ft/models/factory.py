@@ -4,7 +4,6 @@ A model's name is `timm/<name>`, `monai/<name>`, or a bare timm name; `tf_effici
 and needs no network.
 """
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from imaging_ft.catalog import suggest
 from imaging_ft.config import reason
 from imaging_ft.errors import WeightsError
+from imaging_ft.models.monai_nets import MONAI, aliases, load_pretrained
 from imaging_ft.models.weights import EMBEDDED, hub, load_embedded, load_local
 from imaging_ft.preprocess import IMAGENET_MEAN, IMAGENET_STD, Triple
 
@@ -70,31 +70,47 @@ class Classifier(nn.Module):
         return self.backbone((scaled - self.mean) / self.std)
 
 
-def create(name: str, *, classes: int, weights: str = PRETRAINED) -> Classifier:
+def create(name: str, *, classes: int, weights: str = PRETRAINED, size: int | None = None) -> Classifier:
     """Return a classifier with a new head on a backbone.
 
-    `weights` is `pretrained`, `none` or the path of a state dict. Raises WeightsError where the name is
-    unknown or the weights can't be had.
+    `weights` is `pretrained`, `none`, the path of a state dict, or the folder of an earlier run (its backbone is
+    taken; for its head see `earlier.load_run`). `size` is the height and width that it will see: nets that are
+    built for one size are built for this one. Raises WeightsError where the name is unknown, the weights can't
+    be had, or the net doesn't take images of the size.
     """
     library, _, model = name.rpartition("/")
     if library not in {"", "timm", "monai"}:
         raise WeightsError(f"no model library {library!r} (in {name!r}); write timm/NAME or monai/NAME")
-    source = _monai(model, weights) if library == "monai" else _timm(model, weights)
-    if weights not in {PRETRAINED, NONE}:
-        load_local(source.module, Path(weights))
-    return Classifier(source, classes)
+    source = _monai(model, weights, size) if library == "monai" else _timm(model, weights, size)
+    made = Classifier(source, classes)
+    if weights in {PRETRAINED, NONE}:
+        return made
+    path = Path(weights)
+    if path.is_dir():
+        from imaging_ft.models.earlier import load_run
+
+        load_run(path).install_backbone(made)
+    else:
+        load_local(source.module, path, aliases=aliases if library == "monai" else lambda _: ())
+    return made
 
 
-def _timm(model: str, weights: str) -> Source:
+def _timm(model: str, weights: str, size: int | None) -> Source:
     import timm
+    from timm.models import get_pretrained_cfg
 
     if not timm.is_model(model):
         raise WeightsError(f"timm has no model named {model!r}; {suggest(model, timm.list_models())}")
+    config: Any = get_pretrained_cfg(model, allow_unregistered=True)
+    if config is None:
+        tags = timm.list_pretrained(f"{model.partition('.')[0]}.*")
+        raise WeightsError(f"timm has no weights named {model!r}; {suggest(model, tags)}")
     embedded = model == EMBEDDED and weights == PRETRAINED
     pretrained = weights == PRETRAINED and not embedded
+    fixed = {"img_size": size} if size and config.fixed_input_size else {}
     try:
         with hub() if pretrained else nullcontext():
-            module = timm.create_model(model, pretrained=pretrained, num_classes=0)
+            module = _build(model, pretrained, fixed)
     except Exception as error:
         # The hub's client raises many kinds when it can't be reached or its cache is incomplete.
         if weights != PRETRAINED:
@@ -102,87 +118,68 @@ def _timm(model: str, weights: str) -> Source:
         raise _not_at_hand(f"timm/{model}", error) from error
     if embedded:
         load_embedded(module)
+    native = int(config.input_size[-1])
     module.eval()
-    with torch.no_grad():
-        # timm's own num_features is wrong for models that change it in the pooled head (MobileNetV3).
-        features = int(module(torch.zeros(1, 3, 224, 224)).shape[-1])
-    config: dict[str, Any] = cast("Any", module).pretrained_cfg
-    mean, std = config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
+    # timm's own num_features is wrong for models that change it in the pooled head (MobileNetV3).
+    features = _features(f"timm/{model}", module, size or (native if config.fixed_input_size else 224), native)
+    mean, std = config.mean or IMAGENET_MEAN, config.std or IMAGENET_STD
     return Source(f"timm/{model}", module, features, _triple(mean), _triple(std))
 
 
-def _monai(model: str, weights: str) -> Source:
+def _build(model: str, pretrained: bool, fixed: dict[str, int]) -> nn.Module:  # noqa: FBT001 - timm's own switch
+    """Return timm's model; `fixed` is left out where the model's builder takes no size (the next check tells)."""
+    import timm
+
+    try:
+        return timm.create_model(model, pretrained=pretrained, num_classes=0, **cast("Any", fixed))
+    except TypeError as error:
+        if not fixed or "img_size" not in str(error):
+            raise
+        return timm.create_model(model, pretrained=pretrained, num_classes=0)
+
+
+def _monai(model: str, weights: str, size: int | None) -> Source:
     if model not in MONAI:
         raise WeightsError(f"no MONAI model named {model!r}; {suggest(model, sorted(MONAI))}")
-    try:
-        module = MONAI[model](weights == PRETRAINED)
-    except WeightsError:
-        raise
-    except Exception as error:
-        if weights != PRETRAINED:
+    net = MONAI[model]
+    module = net.build()
+    drop_classifier(module)
+    if weights == PRETRAINED:
+        try:
+            load_pretrained(model, module)
+        except WeightsError:
             raise
-        raise _not_at_hand(f"monai/{model}", error) from error
-    features = _drop_classifier(module)
-    return Source(f"monai/{model}", module.eval(), features, IMAGENET_MEAN, IMAGENET_STD)
+        except Exception as error:  # torch's hub raises many kinds
+            raise _not_at_hand(f"monai/{model}", error) from error
+    module.eval()
+    features = _features(f"monai/{model}", module, size or 224, net.input_size)
+    return Source(f"monai/{model}", module, features, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _densenet(name: str) -> Callable[[bool], nn.Module]:
-    def build(pretrained: bool) -> nn.Module:  # noqa: FBT001 - MONAI's own switch, passed on
-        from monai.networks import nets
-
-        return getattr(nets, name)(spatial_dims=2, in_channels=3, out_channels=2, pretrained=pretrained)
-
-    return build
-
-
-def _efficientnet(name: str) -> Callable[[bool], nn.Module]:
-    def build(pretrained: bool) -> nn.Module:  # noqa: FBT001
-        from monai.networks.nets.efficientnet import EfficientNetBN
-
-        return EfficientNetBN(name, pretrained=pretrained, spatial_dims=2, in_channels=3, num_classes=2)
-
-    return build
+def _features(name: str, module: nn.Module, size: int, native: int) -> int:
+    """Return how many features a net gives of one image; raises WeightsError where it doesn't take the size."""
+    try:
+        with torch.no_grad():
+            return int(module(torch.zeros(1, 3, size, size)).shape[-1])
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise WeightsError(
+            f"{name} does not take images of {size}×{size} ({reason(error).rstrip('.')}); it was made for"
+            f" {native}×{native}: write --size {native}"
+        ) from error
 
 
-def _resnet(name: str) -> Callable[[bool], nn.Module]:
-    def build(pretrained: bool) -> nn.Module:  # noqa: FBT001
-        from monai.networks import nets
-
-        if pretrained:
-            raise WeightsError(
-                f"MONAI has pretrained weights of {name} for volumes only, not for images; give a local file"
-                " (--set weights=FILE) or start from scratch (--set weights=none)"
-            )
-        return getattr(nets, name)(spatial_dims=2, n_input_channels=3, num_classes=2)
-
-    return build
-
-
-MONAI: dict[str, Callable[[bool], nn.Module]] = {
-    "densenet121": _densenet("DenseNet121"),
-    "densenet169": _densenet("DenseNet169"),
-    "densenet201": _densenet("DenseNet201"),
-    "efficientnet-b0": _efficientnet("efficientnet-b0"),
-    "efficientnet-b1": _efficientnet("efficientnet-b1"),
-    "resnet18": _resnet("resnet18"),
-    "resnet50": _resnet("resnet50"),
-}
-"""MONAI's two-dimensional classification nets, by the names that --model takes after `monai/`."""
-
-
-def _drop_classifier(module: nn.Module) -> int:
-    """Replace a net's last linear layer by the identity and return how many features it took."""
-    linear = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
-    name, last = linear[-1]
+def drop_classifier(module: nn.Module) -> None:
+    """Replace a net's last linear layer by the identity."""
+    name = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1]
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, nn.Identity())
-    return last.in_features
 
 
 def _not_at_hand(name: str, error: Exception) -> WeightsError:
     return WeightsError(
         f"the pretrained weights of {name} can't be had: {reason(error).rstrip('.')}; where there is no network,"
-        f" give a local file (--set weights=FILE), start from scratch (--set weights=none), or use {EMBEDDED}"
+        " give a local file or an earlier run (--set weights=PATH), copy another machine's cache here"
+        f" (docs/models.md), start from scratch (--set weights=none), or use {EMBEDDED}"
     )
 
 

@@ -4,7 +4,7 @@ import importlib.resources
 import logging
 import socket
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,12 +32,19 @@ def hub() -> Generator[None]:
     logger = logging.getLogger("huggingface_hub")
     before = logger.level, constants.HF_HUB_OFFLINE
     logger.setLevel(logging.ERROR)
-    constants.HF_HUB_OFFLINE = before[1] or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = offline(constants.ENDPOINT)
     try:
         yield
     finally:
         logger.setLevel(before[0])
         constants.HF_HUB_OFFLINE = before[1]
+
+
+def offline(address: str) -> bool:
+    """Return whether nothing may be downloaded (`HF_HUB_OFFLINE=1`) or an address can't be reached."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE or not _reachable(address)
 
 
 def _reachable(address: str) -> bool:
@@ -81,22 +88,34 @@ def load_embedded(backbone: "nn.Module") -> None:
     backbone.load_state_dict(mapped)
 
 
-def load_local(backbone: "nn.Module", path: Path) -> None:
+def load_local(backbone: "nn.Module", path: Path, *, aliases: Callable[[str], Iterable[str]] = lambda _: ()) -> None:
     """Load a state dict (safetensors or a torch file read with `weights_only`) into a backbone.
 
-    The classifier of the file is left out. Raises WeightsError where a tensor is missing or has another shape.
+    `aliases` gives other names that a file may hold a tensor under. The classifier of the file is left out.
+    Raises WeightsError where a tensor is missing or has another shape.
     """
-    stored = read_state_dict(path)
+    load_tensors(backbone, read_state_dict(path), where=str(path), aliases=aliases)
+
+
+def load_tensors(
+    backbone: "nn.Module",
+    stored: "dict[str, Tensor]",
+    *,
+    where: str,
+    aliases: Callable[[str], Iterable[str]] = lambda _: (),
+) -> None:
+    """Load tensors into a backbone, every one that it has; raises WeightsError as `load_local` does."""
     wanted = backbone.state_dict()
     mapped: dict[str, Tensor] = {}
     for name, tensor in wanted.items():
-        value = stored.get(name, stored.get(f"module.{name}"))
+        names = [name, f"module.{name}", *aliases(name)]
+        value = next((stored[known] for known in names if known in stored), None)
         if value is None and name.endswith(".num_batches_tracked"):
             value = tensor  # older files lack this counter, and evaluation doesn't use it
         if value is None:
-            raise WeightsError(f"{path}: holds no {name}; is it the state dict of another model?")
+            raise WeightsError(f"{where}: holds no {name}; is it the state dict of another model?")
         if value.shape != tensor.shape:
-            raise WeightsError(f"{path}: {name} is {tuple(value.shape)}, but the model has {tuple(tensor.shape)}")
+            raise WeightsError(f"{where}: {name} is {tuple(value.shape)}, but the model has {tuple(tensor.shape)}")
         mapped[name] = value
     backbone.load_state_dict(mapped)
 

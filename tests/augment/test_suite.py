@@ -8,6 +8,7 @@ import pytest
 
 from imaging_ft import catalog
 from imaging_ft.augment.conditions import Suite, load_suite
+from imaging_ft.augment.recipe import load_recipe
 from imaging_ft.errors import ConfigError
 from imaging_ft.types import Axis
 
@@ -17,14 +18,18 @@ BUILT_IN = catalog.names("augmentations/conditions")
 
 
 def test_the_built_in_suites_are_those_of_the_domains() -> None:
-    assert BUILT_IN == ["baggage_xray", "camera", "mr", "radiograph"]
+    assert set(BUILT_IN) == {
+        *("radiograph", "mr", "ct", "microscopy", "endoscopy", "fundus", "ultrasound"),
+        *("camera", "face", "baggage_xray"),
+    }
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_suite_is_clean_then_each_condition_then_the_grid(name: str) -> None:
     suite = load_suite(name)
     settings = suite.settings()
-    axes = Counter(member.axis for member in suite.members())
+    crossed = suite.grid_conditions or suite.conditions
+    axes = Counter(member.axis for member in suite.members() if member.name in crossed)
     levels = len(suite.severities)
     singles = len(suite.conditions) * levels
     pairs = axes[Axis.LIGHTING] * axes[Axis.ANGLE] * levels**2
@@ -41,7 +46,40 @@ def test_a_built_in_suite_is_named_as_its_file_and_has_both_axes_at_severities_1
     assert suite.name == name
     assert suite.title
     assert suite.severities == (1, 3, 5)
-    assert {member.axis for member in suite.members()} == {Axis.LIGHTING, Axis.ANGLE}
+    assert {Axis.LIGHTING, Axis.ANGLE} < {member.axis for member in suite.members()}
+    assert len(suite.settings()) <= 80  # a report on two cores stays affordable
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_suite_holds_what_its_recipe_practises_and_what_it_does_not(name: str) -> None:
+    practised = set(load_recipe(name).practised())
+    members = load_suite(name).members()
+    held_out = [member for member in members if member.name not in practised]
+    assert len(members) > len(held_out) >= 2
+    assert {member.axis for member in held_out} & {Axis.LIGHTING, Axis.SENSOR, Axis.MOTION}
+    assert held_out == members[-len(held_out) :]
+    comment = catalog.find(name, on="augmentations/conditions").read_text(encoding="utf-8").splitlines()[0]
+    assert comment.partition(": ")[2].rstrip(".").split(", ") == [member.name for member in held_out]
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "ct"])
+def test_a_suite_crosses_what_was_practised_with_light_and_angle(name: str) -> None:
+    pairs = [setting for setting in load_suite(name).settings() if len(setting.parts) == 2]
+    practised = set(load_recipe(name).practised())
+    assert any(set(setting.conditions) <= practised for setting in pairs)
+
+
+def test_a_grid_is_made_of_the_conditions_named_for_it() -> None:
+    suite = Suite(
+        name="mine", conditions=("low_dose", "scatter", "roll"), severities=(3,), grid_conditions=("scatter", "roll")
+    )
+    assert [setting.conditions for setting in suite.settings()[4:]] == [{"scatter": 3, "roll": 3}]
+
+
+def test_conditions_that_do_not_take_gray_are_left_out_for_gray() -> None:
+    suite = Suite(name="mine", conditions=("stain", "defocus", "roll"), severities=(1,))
+    assert [setting.conditions for setting in suite.settings(channels=1)] == [{}, {"defocus": 1}, {"roll": 1}]
+    assert suite.settings(channels=3) == suite.settings()
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -51,14 +89,14 @@ def test_every_setting_of_a_built_in_suite_runs(name: str, channels: int, dtype:
     suite = load_suite(name)
     top = np.iinfo(dtype).max
     pixels = np.random.default_rng(0).integers(top // 4, top // 2, (24, 40, channels)).astype(dtype)
-    for setting in suite.settings():
+    for setting in suite.settings(channels=channels):
         changed = setting.apply(pixels, sample_id="a", seed=suite.seed)
         assert (changed.shape, changed.dtype) == (pixels.shape, pixels.dtype)
         assert np.array_equal(changed, pixels) == (not setting.parts)
 
 
 def test_radiographs_are_never_seen_from_the_side() -> None:
-    for name in ("radiograph", "mr", "baggage_xray"):
+    for name in ("radiograph", "mr", "ct", "baggage_xray", "ultrasound"):
         assert not {"yaw", "pitch"}.intersection(load_suite(name).conditions)
 
 
@@ -97,6 +135,7 @@ def test_a_users_own_file_is_a_suite(tmp_path: Path) -> None:
         ("conditions: [roll]\nseverities: []", "severities: "),
         ("conditions: [roll]\ngrid: [angle, angle]", "'angle' stands twice; name two axes, or write grid: null"),
         ("conditions: [roll]\ngrid: [angle, light]", r"grid\.1: .*'lighting'.*\(got 'light'\)"),
+        ("conditions: [roll]\ngrid_conditions: [glare]", "grid_conditions: 'glare' is not among the conditions"),
         ("condition: [roll]", r"unknown key 'condition'; did you mean 'conditions'\?|the key 'conditions' is missing"),
         ("severities: [1]", "the key 'conditions' is missing"),
     ],

@@ -87,7 +87,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, message: str) ->
 
 
 def test_weights_that_monai_has_not_are_refused_with_what_to_do() -> None:
-    with pytest.raises(WeightsError, match="volumes only, not for images; give a local file"):
+    with pytest.raises(WeightsError, match=r"MONAI's are for volumes.*take timm/resnet18, give a local file"):
         create("monai/resnet18", classes=2)
 
 
@@ -102,5 +102,5 @@ def test_hub_weights_without_a_network_end_quickly_in_one_line(offline: str, tmp
     assert done.stderr == ""
     (line,) = done.stdout.splitlines()
     assert line.startswith("the pretrained weights of timm/resnet18 can't be had: ")
-    for way in ("--set weights=FILE", "--set weights=none", "tf_efficientnet_lite0"):
+    for way in ("--set weights=PATH", "docs/models.md", "--set weights=none", "tf_efficientnet_lite0"):
         assert way in line

@@ -28,6 +28,8 @@ class Condition:
     values: tuple[float, float, float, float, float]
     """The parameter's value at severities 1 to 5."""
     apply: Apply
+    channels: tuple[int, ...] = (1, 3)
+    """The numbers of channels of the images that it takes."""
 
     def value(self, severity: float) -> float:
         """Return the parameter at a severity from 0 to 5; between whole severities it is interpolated."""

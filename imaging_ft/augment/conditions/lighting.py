@@ -7,6 +7,7 @@ detector signal) and returns one of the same shape in [0, 1].
 import cv2
 import numpy as np
 
+from imaging_ft.augment.conditions.fields import DISPLAY_GAMMA, like, signal
 from imaging_ft.types import FloatImage
 
 FULL_SCALE_PHOTONS = 1000.0
@@ -15,8 +16,6 @@ CAMERA_ELECTRONS = 2000.0
 """Q: electrons per pixel at full scale of a small camera sensor."""
 CAMERA_READ_NOISE = 0.004
 """Standard deviation of the read noise, as a fraction of full scale (8 of 2000 electrons)."""
-DISPLAY_GAMMA = 2.2
-"""Camera images are stored in a display gamma; light is linear in I^2.2."""
 
 
 def low_dose(image: FloatImage, index: float, rng: np.random.Generator) -> FloatImage:
@@ -27,7 +26,7 @@ def low_dose(image: FloatImage, index: float, rng: np.random.Generator) -> Float
     if index >= 0:
         return image
     photons = FULL_SCALE_PHOTONS * 10 ** (index / 10)
-    return _like(image, np.clip(rng.poisson(_signal(image) * photons) / photons, 0, 1))
+    return like(image, np.clip(rng.poisson(signal(image) * photons) / photons, 0, 1))
 
 
 def over_exposure(image: FloatImage, index: float, rng: np.random.Generator) -> FloatImage:  # noqa: ARG001
@@ -75,10 +74,10 @@ def low_light(image: FloatImage, stops: float, rng: np.random.Generator) -> Floa
     """Return a camera image with `stops` less light: Poisson(Q 2^−e I) / Q + N(0, σ) in linear light."""
     if stops == 0:
         return image
-    linear = np.power(_signal(image), np.float32(DISPLAY_GAMMA)) * np.float32(2.0**-stops)
+    linear = np.power(signal(image), np.float32(DISPLAY_GAMMA)) * np.float32(2.0**-stops)
     counted = rng.poisson(linear * CAMERA_ELECTRONS) / CAMERA_ELECTRONS
     noisy = counted + rng.normal(0, CAMERA_READ_NOISE, linear.shape)
-    return _like(image, np.power(np.clip(noisy, 0, 1), 1 / DISPLAY_GAMMA))
+    return like(image, np.power(np.clip(noisy, 0, 1), 1 / DISPLAY_GAMMA))
 
 
 def back_light(image: FloatImage, stops: float, rng: np.random.Generator) -> FloatImage:
@@ -109,14 +108,3 @@ def glare(image: FloatImage, strength: float, rng: np.random.Generator) -> Float
     distance = cv2.distanceTransform((1 - spot).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     added = np.float32(strength) * np.exp(-np.square(distance) / (2 * sigma**2))
     return np.clip(image + added[:, :, np.newaxis], 0, 1).astype(np.float32)
-
-
-def _signal(image: FloatImage) -> FloatImage:
-    """Return the channels that were counted each by itself: one of a gray image that is stored as three."""
-    gray = image[:, :, :1]
-    return gray if np.array_equal(image, np.broadcast_to(gray, image.shape)) else image
-
-
-def _like(image: FloatImage, changed: np.ndarray) -> FloatImage:
-    """Return a changed signal with the channels of the image."""
-    return np.ascontiguousarray(np.broadcast_to(changed, image.shape), dtype=np.float32)

@@ -11,6 +11,7 @@ from imaging_ft import catalog
 from imaging_ft.augment.conditions.base import Condition, seeded, to_float, to_pixels
 from imaging_ft.augment.conditions.registry import condition
 from imaging_ft.config import Frozen
+from imaging_ft.errors import ConfigError
 from imaging_ft.types import Axis, Pixels
 
 Severity = Annotated[int, Field(ge=1, le=5)]
@@ -26,6 +27,8 @@ class Suite(Frozen):
     severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 3, 5)
     grid: tuple[Axis, Axis] | None = (Axis.LIGHTING, Axis.ANGLE)
     """Every condition of the one axis is also laid over every condition of the other, at all severities."""
+    grid_conditions: tuple[str, ...] | None = None
+    """The conditions that the grid is made of, where it would grow too long; null: all of the two axes."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -38,21 +41,29 @@ class Suite(Frozen):
             raise ValueError(f"severities {list(self.severities)} must rise, each once; write {rising}")
         if self.grid is not None and self.grid[0] == self.grid[1]:
             raise ValueError(f"grid: {self.grid[0].value!r} stands twice; name two axes, or write grid: null")
+        strange = [name for name in self.grid_conditions or () if name not in self.conditions]
+        if strange:
+            raise ValueError(f"grid_conditions: {strange[0]!r} is not among the conditions; add it there")
         return self
 
     def members(self) -> list[Condition]:
         """Return the conditions; raises ConfigError where a name is unknown."""
         return [condition(name, where=f"condition suite {self.name}") for name in self.conditions]
 
-    def settings(self) -> list["Setting"]:
-        """Return every setting that is measured, clean first, then single conditions, then the grid."""
-        members = self.members()
+    def settings(self, *, channels: int | None = None) -> list["Setting"]:
+        """Return every setting that is measured, clean first, then single conditions, then the grid.
+
+        For images of a number of channels, those conditions that don't take it are left out.
+        """
+        members = [member for member in self.members() if channels is None or channels in member.channels]
         single = [Setting(((member, severity),)) for member in members for severity in self.severities]
         return [Setting(()), *single, *self._pairs(members)]
 
     def _pairs(self, members: list[Condition]) -> Iterator["Setting"]:
         if self.grid is None:
             return
+        crossed = self.conditions if self.grid_conditions is None else self.grid_conditions
+        members = [member for member in members if member.name in crossed]
         first, second = ([member for member in members if member.axis == axis] for axis in self.grid)
         for one, two in product(first, second):
             for severity_one, severity_two in product(self.severities, self.severities):
@@ -80,7 +91,15 @@ class Setting:
 
         Whatever changes the view comes before what changes the light and the sensor, as it does in a scene.
         `window` holds the stored values that are shown as black and white; without it the full scale is.
+        Raises ConfigError where a condition doesn't take images of so many channels.
         """
+        for part, _ in self.parts:
+            if pixels.shape[2] not in part.channels:
+                counts = " or ".join(str(count) for count in part.channels)
+                raise ConfigError(
+                    f"condition {part.name}: takes images of {counts} channels, not {pixels.shape[2]};"
+                    " leave it out of the suite"
+                )
         if not self.parts:
             return pixels
         image = to_float(pixels, window=window)
