@@ -8,16 +8,19 @@ import base64
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field, model_validator
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
+from imaging_ft.catalog import suggest
 from imaging_ft.config import Frozen
 from imaging_ft.errors import BundleError, ConfigError
 from imaging_ft.preprocess import InputSpec
-from imaging_ft.types import Pixels, Task
+from imaging_ft.types import Floats, Pixels, Task
 
 SCHEMA = "imaging_ft.bundle/1"
 PREFIX = "imaging_ft."
@@ -25,6 +28,14 @@ PREFIX = "imaging_ft."
 INPUT = "image"
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
+
+SEPARATOR = "|"
+"""Between the classes of one image, where a multi-label task's answer is one text; the data's `LABEL_SEPARATOR`."""
+
+Said = npt.NDArray[np.bool_]
+"""[n, classes], true where a class is said to be there: one in each row, or in a multi-label task any number."""
+
+Threshold = Annotated[float, Field(ge=0, le=1)]
 
 
 class Label(Frozen):
@@ -34,6 +45,15 @@ class Label(Frozen):
     name: str
     code: str | None = None
     """SNOMED CT or LOINC code, such as `SCT 427359005`; null where none was given."""
+
+
+class VectorScaling(Frozen):
+    """Each class's logit times its scale plus its bias, in place of the temperature (Guo et al. 2017)."""
+
+    scale: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
+    """By class, in the order of the outputs."""
+    bias: tuple[FiniteFloat, ...]
+    """By class, in the order of the outputs."""
 
 
 class Golden(Frozen):
@@ -84,6 +104,8 @@ class Parity(Frozen):
 
     images: int
     top1_agreement: float
+    """Share of everything compared on which both say the same: the same largest class, so 1; of a multi-label task
+    the same set of classes, so below 1 where a probability lies within `tolerance` of its threshold."""
     max_probability_difference: float
     max_logit_difference: float
     max_level_difference: int
@@ -104,10 +126,14 @@ class Bundle(Frozen):
     schema_: Annotated[Literal["imaging_ft.bundle/1"], Field(alias="schema")] = SCHEMA
     task: Task
     labels: Annotated[tuple[Label, ...], Field(min_length=2)]
-    thresholds: dict[str, float]
-    """Probability from which a class counts as present, one against the rest; the label is the largest."""
+    thresholds: dict[str, Threshold]
+    """Probability from which a class counts as present, for each label by its name. In a multi-label task these decide
+    what an image shows; elsewhere the label is the largest probability."""
     temperature: Annotated[float, Field(gt=0)]
-    """What the logits were divided by before the softmax; already applied in `probabilities`."""
+    """What the logits were divided by before softmax or sigmoid; already applied in `probabilities`."""
+    vector_scaling: VectorScaling | None = None
+    """A scale and a bias of each class's logit in place of the temperature, which then is 1; already applied in
+    `probabilities`."""
     input: InputSpec
     ood: dict[str, Any] | None = None
     """Out-of-distribution method and threshold; null: no input is rejected."""
@@ -128,10 +154,25 @@ class Bundle(Frozen):
             raise ValueError("the golden logits are not as many as the labels")
         return self
 
+    @model_validator(mode="after")
+    def _decides_on_its_labels(self) -> Self:
+        check_decision(
+            self.names,
+            task=self.task,
+            thresholds=self.thresholds,
+            temperature=self.temperature,
+            vector_scaling=self.vector_scaling,
+        )
+        return self
+
     @property
     def names(self) -> list[str]:
         """The classes' names in the order of the outputs."""
         return [label.name for label in self.labels]
+
+    def decide(self, found: Floats) -> Said:
+        """Return what the model says [n, classes] where its graph gives probabilities [n, classes]."""
+        return decide(found, task=self.task, thresholds=[self.thresholds[name] for name in self.names])
 
     def to_metadata(self) -> dict[str, str]:
         """Return the ONNX metadata: `imaging_ft.<name>` to JSON."""
@@ -157,6 +198,64 @@ class Bundle(Frozen):
             return cls.checked(values, where=where)
         except ConfigError as error:
             raise BundleError(f"{error} (the bundle's metadata)") from error
+
+
+def probabilities(
+    logits: Floats, *, task: Task, temperature: float, vector_scaling: VectorScaling | None = None
+) -> Floats:
+    """Return the probabilities [n, classes] of logits [n, classes]: softmax, or sigmoid for a multi-label task.
+
+    This is what an exported graph computes. The logits are divided by the temperature before, or scaled and shifted
+    class by class where there is a vector scaling.
+    """
+    scaled = np.asarray(logits, np.float64)
+    if vector_scaling is None:
+        scaled = scaled / temperature
+    else:
+        scaled = scaled * np.array(vector_scaling.scale) + np.array(vector_scaling.bias)
+    if task is Task.MULTILABEL:
+        return np.exp(-np.logaddexp(0, -scaled))
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def decide(found: Floats, *, task: Task, thresholds: Sequence[float]) -> Said:
+    """Return what a model says [n, classes] where it gives probabilities [n, classes].
+
+    It says the class with the largest probability (the first of equals); in a multi-label task, each class whose
+    probability reaches its threshold, which may be several or none. `thresholds` are in the order of the labels.
+    """
+    if task is Task.MULTILABEL:
+        return np.greater_equal(found, np.array(thresholds, np.float64))
+    said = np.zeros_like(found, np.bool_)
+    np.put_along_axis(said, found.argmax(axis=1, keepdims=True), values=1, axis=1)
+    return said
+
+
+def check_decision(
+    labels: Sequence[str],
+    *,
+    task: Task,
+    thresholds: Mapping[str, float],
+    temperature: float,
+    vector_scaling: VectorScaling | None,
+) -> None:
+    """Raise ValueError where thresholds, scaling and labels don't belong together."""
+    for name in labels:
+        if name not in thresholds:
+            raise ValueError(f"thresholds: the label {name!r} has none; give one for each label")
+        if task is Task.MULTILABEL and SEPARATOR in name:
+            raise ValueError(f"labels: {name!r}: {SEPARATOR!r} separates the labels of a multi-label task; rename it")
+    for name in thresholds:
+        if name not in labels:
+            raise ValueError(f"thresholds: no label named {name!r}; {suggest(name, list(labels))}")
+    if vector_scaling is None:
+        return
+    for what, values in (("scale", vector_scaling.scale), ("bias", vector_scaling.bias)):
+        if len(values) != len(labels):
+            raise ValueError(f"vector_scaling.{what}: {len(values)} values for {len(labels)} labels; give one for each")
+    if temperature != 1:
+        raise ValueError(f"temperature: {temperature:g} beside a vector scaling, which takes its place; write 1")
 
 
 def bundle_schema() -> str:

@@ -16,7 +16,7 @@ from imaging_ft.export.validation import validation_images
 from imaging_ft.models.factory import Classifier
 from imaging_ft.preprocess.graph import IR_VERSION, LEVELS, OPSET, preprocessing_graph
 from imaging_ft.training.run import ModelInfo, RunFolder, replacing, write_text
-from imaging_ft.types import Pixels, Track, silent
+from imaging_ft.types import Pixels, Task, Track, silent
 
 GOLDEN_SIZE = 24
 GOLDEN_TOLERANCE = 1e-2
@@ -49,7 +49,7 @@ def export_run(
 
 
 def build_model(model: Classifier, info: ModelInfo, *, embedding: bool = False) -> onnx.ModelProto:
-    """Return the whole graph: preprocessing, network, temperature and softmax; no metadata yet.
+    """Return the whole graph: preprocessing, network, scaling, softmax or sigmoid; no metadata yet.
 
     The two halves meet at integer levels, so that a server can run them apart and batch mixed sizes.
     """
@@ -75,6 +75,7 @@ def describe(model: Classifier, info: ModelInfo, parity: Parity, image: Pixels) 
         labels=tuple(Label(id=index, name=name) for index, name in enumerate(info.labels)),
         thresholds=info.thresholds,
         temperature=info.temperature,
+        vector_scaling=info.vector_scaling,
         input=info.input,
         metrics={"validation": info.metrics},
         parity=parity,
@@ -85,18 +86,27 @@ def describe(model: Classifier, info: ModelInfo, parity: Parity, image: Pixels) 
 
 
 class _Outputs(nn.Module):
-    """The network with every output that the bundle promises."""
+    """The network with every output that the bundle promises; `bundle.probabilities` in torch's terms."""
 
-    def __init__(self, model: Classifier, temperature: float, *, embedding: bool) -> None:
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, model: Classifier, info: ModelInfo, *, embedding: bool) -> None:
         super().__init__()
         self.model = model
-        self.temperature = temperature
+        self.temperature = info.temperature
+        self.vector_scaling = info.vector_scaling is not None
+        self.multilabel = info.task is Task.MULTILABEL
         self.embedding = embedding
+        if info.vector_scaling is not None:
+            self.register_buffer("scale", torch.tensor(info.vector_scaling.scale))
+            self.register_buffer("bias", torch.tensor(info.vector_scaling.bias))
 
     def forward(self, network_levels: Tensor) -> tuple[Tensor, ...]:
         features = self.model.embed(network_levels)
         logits = self.model.head(features)
-        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        scaled = logits * self.scale + self.bias if self.vector_scaling else logits / self.temperature
+        probabilities = torch.sigmoid(scaled) if self.multilabel else torch.softmax(scaled, dim=1)
         return (logits, probabilities, features) if self.embedding else (logits, probabilities)
 
 
@@ -105,7 +115,7 @@ def _network_graph(model: Classifier, info: ModelInfo, *, embedding: bool) -> on
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, spec.channels, spec.height, spec.width, dtype=torch.uint8)
     names = [LOGITS, PROBABILITIES, *([EMBEDDING] if embedding else [])]
-    outputs = _Outputs(model.eval().cpu(), info.temperature, embedding=embedding).eval()
+    outputs = _Outputs(model.eval().cpu(), info, embedding=embedding).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(

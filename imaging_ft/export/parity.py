@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 import torch
-from scipy.special import softmax
 
-from imaging_ft.bundle import INPUT, LOGITS, PROBABILITIES, Parity
+from imaging_ft.bundle import INPUT, LOGITS, PROBABILITIES, Parity, decide, probabilities
 from imaging_ft.errors import ParityError
 from imaging_ft.models.factory import Classifier
 from imaging_ft.preprocess import InputSpec, prepare, reference_levels
 from imaging_ft.training.run import ModelInfo
-from imaging_ft.types import Floats, Pixels, Track, silent
+from imaging_ft.types import Floats, Pixels, Task, Track, silent
 
 TOLERANCE = 1e-3
 LEVEL_TOLERANCE = 2
@@ -35,22 +35,26 @@ def check_parity(
     """Return how closely an ONNX model agrees with the trained one.
 
     Compared are: every validation image at its own size (the largest class, and probabilities within 1e-3),
-    and seven of them at three further sizes in batches of 1, 2 and 7. Raises ParityError at the first image
-    that disagrees.
+    and seven of them at three further sizes in batches of 1, 2 and 7. Of a multi-label task the sets of classes that
+    reach their thresholds are compared: they can differ only where a threshold lies between two probabilities that
+    are within the tolerance, which is counted in `top1_agreement` rather than refused. Raises ParityError at the
+    first image that disagrees.
     """
     session: Any = ort.InferenceSession(model_bytes, providers=["CPUExecutionProvider"])
     worst_logit = worst_probability = 0.0
-    worst_level = 0
+    worst_level = agreed = compared = 0
     for batch, where in track(_batches(images), "parity", None):
-        logits, probabilities = session.run([LOGITS, PROBABILITIES], {INPUT: np.stack(batch)})
+        logits, found = session.run([LOGITS, PROBABILITIES], {INPUT: np.stack(batch)})
         expected = reference_logits(model, info.input, batch)
-        wanted = softmax(expected / info.temperature, axis=1)
-        apart = np.abs(probabilities - wanted).max(axis=1)
-        agree = probabilities.argmax(axis=1) == wanted.argmax(axis=1)
-        for index in np.flatnonzero(~agree | ~(apart <= TOLERANCE)):
+        wanted = _reference_probabilities(expected, info)
+        apart = np.abs(found - wanted).max(axis=1)
+        same = _says_the_same(found, wanted, info)
+        agreed, compared = agreed + int(same.sum()), compared + len(batch)
+        refused = ~(apart <= TOLERANCE) if info.task is Task.MULTILABEL else ~same | ~(apart <= TOLERANCE)
+        for index in np.flatnonzero(refused):
             raise ParityError(
                 f"the exported model disagrees with the trained one on {where}, image {int(index)} of the batch:"
-                f" trained {wanted[index].round(4).tolist()}, exported {probabilities[index].round(4).tolist()}"
+                f" trained {wanted[index].round(4).tolist()}, exported {found[index].round(4).tolist()}"
                 f" (at most {TOLERANCE} apart is allowed); nothing was written"
             )
         worst_logit = max(worst_logit, float(np.abs(logits - expected).max()))
@@ -63,7 +67,7 @@ def check_parity(
             )
     return Parity(
         images=len(images),
-        top1_agreement=1.0,
+        top1_agreement=agreed / compared,
         max_probability_difference=worst_probability,
         max_logit_difference=worst_logit,
         max_level_difference=worst_level,
@@ -79,6 +83,17 @@ def reference_logits(model: Classifier, spec: InputSpec, images: Sequence[Pixels
     levels = np.stack([prepare(image, spec) for image in images])
     with torch.inference_mode():
         return model(torch.from_numpy(levels.transpose(0, 3, 1, 2).copy())).double().numpy()
+
+
+def _reference_probabilities(logits: Floats, info: ModelInfo) -> Floats:
+    return probabilities(logits, task=info.task, temperature=info.temperature, vector_scaling=info.vector_scaling)
+
+
+def _says_the_same(found: Floats, wanted: Floats, info: ModelInfo) -> npt.NDArray[np.bool_]:
+    """Return for each image [n] whether both probabilities [n, classes] say the same class, or set of classes."""
+    thresholds = [info.thresholds[label] for label in info.labels]
+    ours, theirs = (decide(each, task=info.task, thresholds=thresholds) for each in (found, wanted))
+    return (ours == theirs).all(axis=1)
 
 
 def _level_difference(image: Pixels, spec: InputSpec) -> int:

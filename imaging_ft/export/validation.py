@@ -3,33 +3,45 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from imaging_ft.data import prepare
+from imaging_ft.data import Prepared, prepare
+from imaging_ft.data.folds import folds
 from imaging_ft.errors import DataError, RunError
 from imaging_ft.image import read_image
 from imaging_ft.preprocess import conform
 from imaging_ft.training.run import ModelInfo, RunFolder
-from imaging_ft.types import Pixels, Split, Track
+from imaging_ft.types import Json, Pixels, Split, Track
 
 
 def validation_images(run: RunFolder, info: ModelInfo, *, data: str | None, track: Track) -> Sequence[Pixels]:
     """Return the run's validation images in the model's dtype and channels, at their own sizes.
 
-    Raises DataError where the data set isn't there, or isn't the one that the run was trained on.
+    Of a fold of a cross-validation they are that fold's. Raises DataError where the data set isn't there, or isn't
+    the one that the run was trained on, and RunError where `dataset.json` names no fold that there is.
     """
     recorded = run.read_json("dataset.json")
     argument = data or str(recorded.get("argument", ""))
     if not data and ("/" in argument or "\\" in argument) and not Path(argument).exists():
         raise RunError(f"{argument}: the run's data set is no longer there; say where it is with --data DATASET")
+    seed = int(recorded.get("split_seed", 0))
+    # Folds are dealt from train as well, where an image that can't be decoded was left out before.
+    decode = {Split.TRAIN, Split.VAL} if recorded.get("folds") else {Split.VAL}
     prepared = prepare(
-        argument,
-        seed=int(recorded.get("split_seed", 0)),
-        skip_bad=bool(recorded.get("skipped")),
-        decode=frozenset({Split.VAL}),
-        track=track,
+        argument, seed=seed, skip_bad=bool(recorded.get("skipped")), decode=frozenset(decode), track=track
     )
     if prepared.fingerprint != recorded.get("fingerprint"):
         raise DataError(
             f"{argument}: the images are not the ones that {run.path} was trained on (fingerprints differ);"
             " parity is proven on its own validation images: say where they are with --data DATASET"
         )
-    return [conform(read_image(sample.path), info.input) for sample in prepared.of(Split.VAL)]
+    samples = _as_trained(prepared, recorded, seed=seed, run=run).of(Split.VAL)
+    return [conform(read_image(sample.path), info.input) for sample in samples]
+
+
+def _as_trained(prepared: Prepared, recorded: Json, *, seed: int, run: RunFolder) -> Prepared:
+    """Return the data set with the splits of the run: those prepared, or the fold that `dataset.json` names."""
+    count, fold = recorded.get("folds"), recorded.get("fold")
+    if not count:
+        return prepared
+    if not (isinstance(count, int) and isinstance(fold, int) and 1 <= fold <= count):
+        raise RunError(f"{run.path / 'dataset.json'}: there is no fold {fold!r} of {count!r}; train again")
+    return folds(prepared, count, seed=seed)[fold - 1]

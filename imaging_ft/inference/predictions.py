@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
+from imaging_ft.bundle import SEPARATOR
 from imaging_ft.config import reason
 from imaging_ft.errors import ImageError, InputError
 from imaging_ft.image import may_be_image, read_image
@@ -29,7 +29,9 @@ class Prediction:
     image: str
     status: Literal["ok", "rejected", "error"]
     label: str | None = None
+    """The class; of a multi-label task every class that is said to be there, joined by `|`, or an empty text."""
     probability: float | None = None
+    """That class's; of a multi-label task the largest of those said to be there, or of all where none is."""
     probabilities: tuple[float, ...] | None = None
     reason: str | None = None
     """Why there is no label, where there is none."""
@@ -96,16 +98,17 @@ def _read_ahead(files: Iterable[Path]) -> Iterator[tuple[Path, Pixels | ImageErr
 
 def _predict_chunk(runner: Runner, chunk: list[tuple[Path, Pixels | ImageError]]) -> Iterator[Prediction]:
     images = [image for _, image in chunk if not isinstance(image, ImageError)]
-    rows: Iterator[Any] = iter(runner.predict(images))
+    probabilities = runner.predict(images)
+    rows = iter(zip(probabilities, runner.bundle.decide(probabilities), strict=True))
     names = runner.bundle.names
     for path, image in chunk:
         if isinstance(image, ImageError):
             yield Prediction(str(path), "error", reason=str(image))
             continue
-        probabilities = next(rows)
-        best = int(np.argmax(probabilities))
-        values = tuple(float(value) for value in probabilities)
-        yield Prediction(str(path), "ok", names[best], values[best], values)
+        values, said = next(rows)
+        label = SEPARATOR.join(name for name, there in zip(names, said.tolist(), strict=True) if there)
+        probability = float((values[said] if said.any() else values).max())
+        yield Prediction(str(path), "ok", label, probability, tuple(values.tolist()))
 
 
 def check_table(path: Path) -> None:

@@ -15,7 +15,7 @@ from imaging_ft.preprocess import conform
 from imaging_ft.types import Pixels
 
 Probabilities = npt.NDArray[np.float32]
-"""[batch, classes]; each row sums to one."""
+"""[batch, classes]; each row sums to one, but not in a multi-label task."""
 
 MAX_BATCH = 32
 MAX_BATCH_PIXELS = 1 << 24
@@ -67,7 +67,9 @@ class Runner:
     def predict(self, images: Sequence[Pixels]) -> Probabilities:
         """Return probabilities [n, classes] for stored images [height, width, channels] of any sizes.
 
-        An image of another dtype or channel count is brought to the model's. Images of one size run together.
+        An image of another dtype or channel count is brought to the model's. Images of one size run together. Raises
+        InputError where an image is of another kind, or where a probability is no number: that nothing reaches its
+        threshold has to be the model's word.
         """
         spec = self.bundle.input
         found = np.empty((len(images), len(self.bundle.labels)), np.float32)
@@ -85,6 +87,11 @@ class Runner:
             for start in range(0, len(positions), step):
                 chosen = positions[start : start + step]
                 found[chosen] = self._run(PROBABILITIES, np.stack([ready[index] for index in chosen]))
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"{self.path}: gives probabilities that are no numbers on {self.device}; try --device cpu, or export"
+                " the model again"
+            )
         return found
 
     def _run(self, output: str, batch: Pixels) -> Any:

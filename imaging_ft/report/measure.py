@@ -9,9 +9,12 @@ import numpy as np
 
 from imaging_ft import __version__
 from imaging_ft.augment.conditions import Setting, Suite, load_suite
-from imaging_ft.bundle import Bundle
+from imaging_ft.bundle import Bundle, Said
 from imaging_ft.catalog import suggest
 from imaging_ft.data import Prepared, Sample, prepare
+from imaging_ft.data.folds import folds
+from imaging_ft.data.images import targets
+from imaging_ft.data.samples import classes_of
 from imaging_ft.errors import DataError
 from imaging_ft.image import read_image
 from imaging_ft.inference.runner import MAX_BATCH_PIXELS, Runner
@@ -20,7 +23,7 @@ from imaging_ft.report.gates import Place, Requirement
 from imaging_ft.report.recorded import Slice, slices
 from imaging_ft.report.result import Cell, ConditionInfo, DatasetInfo, Estimate, ModelInfo, Report
 from imaging_ft.report.statistics import evidence
-from imaging_ft.types import Ints, Pixels, Split, Status, Track, silent
+from imaging_ft.types import Json, Pixels, Split, Status, Task, Track, silent
 
 LIMITATIONS = (
     "Synthetic conditions are physical models laid over the test images; they are not recordings of them.",
@@ -39,7 +42,8 @@ class _Test:
     """The images that are measured on."""
 
     samples: tuple[Sample, ...]
-    truth: Ints
+    truth: Said
+    """[n, classes]: what each image shows."""
     groups: list[str]
     name: str
     """`test`, or `all` for a data set that declares no splits and isn't the one trained on."""
@@ -75,8 +79,10 @@ def measure(
         requirement.check(known)
     predicted = _predict(runner, test.samples, settings, conditions.seed, track)
 
-    labels = bundle.names
-    found = [evidence(test.truth, column, labels, test.groups) for column in predicted.T]
+    labels, task = bundle.names, bundle.task
+    found = [
+        evidence(test.truth, predicted[:, index], labels, test.groups, task=task) for index in range(len(settings))
+    ]
     practised = set(bundle.provenance.get("practised", []))
     cells = [
         Cell(
@@ -89,7 +95,7 @@ def measure(
         for setting, evidence_here in zip(settings[1:], found[1:], strict=True)
     ]
     synthetic = sorted(cells, key=_badness)
-    recorded = _recorded(test, parts, predicted[:, 0], labels)
+    recorded = _recorded(test, parts, predicted[:, 0], bundle)
     defined = [cell for cell in synthetic if cell.status is not Status.UNDEFINED]
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -100,6 +106,7 @@ def measure(
             backbone=str(bundle.provenance.get("backbone", "unknown")),
             task=bundle.task.value,
             labels=labels,
+            thresholds={name: bundle.thresholds[name] for name in labels} if task is Task.MULTILABEL else None,
             intended_use=bundle.intended_use,
         ),
         dataset=DatasetInfo(
@@ -108,7 +115,8 @@ def measure(
             split=test.name,
             n=len(test.samples),
             groups=len(set(test.groups)),
-            classes={label: int((test.truth == index).sum()) for index, label in enumerate(labels)},
+            classes=dict(zip(labels, test.truth.sum(axis=0).tolist(), strict=True)),
+            none=int((~test.truth.any(axis=1)).sum()) if task is Task.MULTILABEL else None,
             skipped=len(data.skipped),
         ),
         suite=conditions.name,
@@ -134,7 +142,9 @@ def _test_images(
     def prepared(decode: frozenset[Split]) -> Prepared:
         return prepare(dataset, seed=seed, skip_bad=skip_bad, decode=decode, track=track)
 
-    data = prepared(frozenset({split or Split.TEST}))
+    # A fold is dealt from train and validation, where an image that can't be decoded was left out before.
+    folded = split not in {None, Split.TEST} and _fold(bundle.provenance) is not None
+    data = prepared(frozenset({Split.TRAIN, Split.VAL} if folded else {split or Split.TEST}))
     test = _choose(data, bundle, split)
     if test.name == EVERY:
         data = prepared(frozenset(Split))
@@ -143,31 +153,65 @@ def _test_images(
 
 
 def _choose(data: Prepared, bundle: Bundle, split: Split | None) -> _Test:
-    """Return the samples to measure on; raises DataError where there are none or a label is unknown."""
+    """Return the samples to measure on.
+
+    Raises DataError where there are none, where a label is unknown, or where images show one class each and the model
+    says several (or the other way round).
+    """
+    _refuse_another_task(data, bundle)
     own = data.fingerprint == bundle.provenance.get("dataset", {}).get("fingerprint")
     if split is not None or data.declared or own:
         wanted = split or Split.TEST
-        samples, name = data.of(wanted), wanted.value
+        parts = _as_trained(data, bundle.provenance) if own and wanted is not Split.TEST else data
+        samples, name = parts.of(wanted), wanted.value
         if not samples:
             there = ", ".join(part.value for part in Split if data.of(part))
             raise DataError(f"{data.card.name}: no {name} images (there are: {there}); choose one with --split")
     else:
         samples, name = data.samples, EVERY
-    index = {label: position for position, label in enumerate(bundle.names)}
     for sample in samples:
-        if sample.label not in index:
-            hint = suggest(sample.label, bundle.names)
-            raise DataError(f"{sample.where}: the model knows no class {sample.label!r}; {hint}")
+        for label in classes_of(sample, bundle.task):
+            if label not in bundle.names:
+                hint = suggest(label, bundle.names)
+                raise DataError(f"{sample.where}: the model knows no class {label!r}; {hint}")
     units = [sample.group or data.hashes[sample.id] for sample in samples]
-    return _Test(samples, np.array([index[sample.label] for sample in samples], np.int64), units, name)
+    return _Test(samples, targets(samples, bundle.names, bundle.task) > 0, units, name)
+
+
+def _refuse_another_task(data: Prepared, bundle: Bundle) -> None:
+    several = bundle.task is Task.MULTILABEL
+    if several != (data.card.task is Task.MULTILABEL):
+        kinds = ("any number of classes", "one class")
+        says, shows = kinds if several else kinds[::-1]
+        remedy = "write task: multilabel in its card" if several else "measure with images of one class each"
+        raise DataError(
+            f"{data.card.name}: an image shows {shows} (task {data.card.task}), but the model says {says}"
+            f" (task {bundle.task}); {remedy}"
+        )
+
+
+def _as_trained(data: Prepared, provenance: Json) -> Prepared:
+    """Return the data that a model was trained on with the training's own splits: its fold's, where it had one."""
+    named = _fold(provenance)
+    if named is None:
+        return data
+    count, fold = named
+    return folds(data, count, seed=int(provenance.get("dataset", {}).get("split_seed", 0)))[fold - 1]
+
+
+def _fold(provenance: Json) -> tuple[int, int] | None:
+    """Return how many folds a cross-validation had and which one a model was trained on (from 1); None without."""
+    config: Json = provenance.get("config", {})
+    count, fold = config.get("folds"), config.get("fold")
+    return (int(count), int(fold)) if count and fold else None
 
 
 def _suite_for(bundle: Bundle) -> str:
     return "camera" if bundle.input.channels == 3 else "radiograph"
 
 
-def _predict(runner: Runner, samples: Sequence[Sample], settings: Sequence[Setting], seed: int, track: Track) -> Ints:
-    """Return the predicted class [samples, settings].
+def _predict(runner: Runner, samples: Sequence[Sample], settings: Sequence[Setting], seed: int, track: Track) -> Said:
+    """Return what the model says [samples, settings, classes].
 
     Every setting of one image has the image's size, so they are one batch; the next images are prepared
     while the model runs.
@@ -182,23 +226,23 @@ def _predict(runner: Runner, samples: Sequence[Sample], settings: Sequence[Setti
             chosen = settings[start : start + step]
             yield [setting.apply(pixels, sample_id=sample.id, seed=seed, window=window) for setting in chosen]
 
-    def first_classes(sample: Sample) -> Ints:
-        parts = [runner.predict(batch).argmax(axis=1) for batch in variants(sample)]
-        return np.concatenate(parts).astype(np.int64)
+    def said(sample: Sample) -> Said:
+        return np.concatenate([runner.bundle.decide(runner.predict(batch)) for batch in variants(sample)])
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        rows = track(pool.map(first_classes, samples), "measuring", len(samples))
+        rows = track(pool.map(said, samples), "measuring", len(samples))
         return np.stack(list(rows))
 
 
-def _recorded(test: _Test, parts: Sequence[Slice], predicted: Ints, labels: Sequence[str]) -> list[Cell]:
+def _recorded(test: _Test, parts: Sequence[Slice], predicted: Said, bundle: Bundle) -> list[Cell]:
     return [
         Cell(
             **evidence(
                 test.truth[part.positions],
                 predicted[part.positions],
-                labels,
+                bundle.names,
                 [test.groups[position] for position in part.positions],
+                task=bundle.task,
             ).model_dump(),
             source="recorded",
             conditions={part.column: part.value},

@@ -20,7 +20,7 @@ from imaging_ft.report.draw import (
     swatch,
 )
 from imaging_ft.report.result import Cell, ConditionInfo, Estimate, Evidence, Gate, Report
-from imaging_ft.types import Axis, Status
+from imaging_ft.types import Axis, Status, Task
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -42,6 +42,15 @@ class MetricRow:
     n: int
     first: bool
     """Whether it belongs to a class whose sensitivity is reported first."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """What a model would reach that always answers the same: the most frequent class, or no class at all."""
+
+    answer: str
+    accuracy: float
+    balanced_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,8 @@ def _content(report: Report) -> dict[str, Any]:
         "verdict_kind": _verdict_kind(report.gates),
         "gate_summary": _gate_summary(report.gates),
         "metric_rows": _metric_rows(report),
-        "majority": _majority(report),
+        "multilabel": _multilabel(report),
+        "constant": _constant(report),
         "gap": _gap(report),
         "clean": report.overall.metrics.get("accuracy"),
         "synthetic": _ranked(synthetic, report),
@@ -154,11 +164,16 @@ def _content(report: Report) -> dict[str, Any]:
     }
 
 
+def _multilabel(report: Report) -> bool:
+    return report.model.task == Task.MULTILABEL
+
+
 def _verdict(report: Report) -> str:
     clean, worst = report.overall.metrics.get("accuracy"), report.worst
+    what = f"Accuracy{' (every label right)' if _multilabel(report) else ''} on the clean images"
     if clean is None:
-        return f"Accuracy on the clean images: too few to say (n = {report.overall.n})."
-    start = f"Accuracy on the clean images {number(clean.value)} {interval(clean)}"
+        return f"{what}: too few to say (n = {report.overall.n})."
+    start = f"{what} {number(clean.value)} {interval(clean)}"
     if not any(cell.source == "synthetic" for cell in report.cells):
         return f"{start}; no synthetic condition was measured."
     if worst is None or "accuracy" not in worst.metrics:
@@ -193,7 +208,7 @@ def _metric_rows(report: Report) -> list[MetricRow]:
     summaries = [name for name in ("balanced_accuracy", "accuracy") if name in overall.metrics]
     families = sorted(overall.metrics, key=lambda name: _METRIC_ORDER.get(_metric_parts(name)[0], 2))
     ordered = dict.fromkeys([*leading, *summaries, *families])
-    counted = sum(classes.values()) == overall.n
+    counted = _multilabel(report) or sum(classes.values()) == overall.n
     rows: list[MetricRow] = []
     for name in ordered:
         if name not in overall.metrics:
@@ -220,14 +235,17 @@ def _metric_title(name: str) -> str:
     return f"{words}, {label}" if label else words
 
 
-def _majority(report: Report) -> tuple[str, float] | None:
-    """Return the most frequent class and the accuracy of always answering it."""
-    classes = report.dataset.classes
-    total = sum(classes.values())
+def _constant(report: Report) -> Constant | None:
+    """Return what always answering the most frequent class reaches; of a multi-label task, always answering none."""
+    data = report.dataset
+    if _multilabel(report):
+        return Constant("none of the labels", data.none / data.n, 0.5) if data.none is not None and data.n else None
+    total = sum(data.classes.values())
     if not total:
         return None
-    label = max(classes, key=lambda name: classes[name])
-    return label, classes[label] / total
+    label = max(data.classes, key=lambda name: data.classes[name])
+    occurring = sum(1 for count in data.classes.values() if count)
+    return Constant(label, data.classes[label] / total, 1 / occurring)
 
 
 def _gap(report: Report) -> float | None:

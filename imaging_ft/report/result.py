@@ -38,7 +38,11 @@ class Evidence(_Written):
     """Independent units among the n images: patients, series, cameras; identical files count as one."""
     status: Status
     metrics: dict[str, Estimate]
-    """`accuracy`, `balanced_accuracy`, `sensitivity[<label>]`, `specificity[<label>]`; empty if undefined."""
+    """`accuracy`, `balanced_accuracy`, `sensitivity[<label>]`, `specificity[<label>]`; empty if undefined.
+
+    Of a multi-label task, accuracy is the share of images on which every label is right, and balanced accuracy the
+    mean over the labels of (sensitivity + specificity) / 2; elsewhere it is the mean sensitivity.
+    """
 
 
 class Cell(Evidence):
@@ -73,6 +77,8 @@ class ModelInfo(_Written):
     backbone: str
     task: str
     labels: list[str]
+    thresholds: dict[str, float] | None = None
+    """By label, the probability from which it counts as present (multi-label); null: the largest is the label."""
     intended_use: str | None = None
 
 
@@ -85,6 +91,9 @@ class DatasetInfo(_Written):
     n: int
     groups: int
     classes: dict[str, int]
+    """How many images show each class; of a multi-label task one image may count several times, or never."""
+    none: int | None = None
+    """How many images show none of the classes (multi-label)."""
     skipped: int = 0
 
 

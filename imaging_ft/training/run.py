@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from imaging_ft.bundle import Threshold, VectorScaling, check_decision
 from imaging_ft.config import Frozen, reason
 from imaging_ft.errors import RunError
 from imaging_ft.models.factory import NONE, Classifier, create
@@ -43,11 +44,26 @@ class ModelInfo(Frozen):
     labels: tuple[str, ...]
     input: InputSpec
     temperature: Annotated[float, Field(gt=0)]
-    thresholds: dict[str, float]
+    """1 where there is a vector scaling."""
+    vector_scaling: VectorScaling | None = None
+    """Each class's logit times scale plus bias, in place of the temperature."""
+    thresholds: dict[str, Threshold]
+    """For each label, the probability from which it counts as present."""
     metrics: Json
     """What the model reached on validation."""
     provenance: Json
     intended_use: str | None = None
+
+    @model_validator(mode="after")
+    def _decides_on_its_labels(self) -> Self:
+        check_decision(
+            self.labels,
+            task=self.task,
+            thresholds=self.thresholds,
+            temperature=self.temperature,
+            vector_scaling=self.vector_scaling,
+        )
+        return self
 
 
 @dataclass(frozen=True)
@@ -92,9 +108,18 @@ class RunFolder:
             for name in FILES:
                 (path / name).unlink(missing_ok=True)
             run.checkpoints.mkdir(parents=True)
+            run.sweep()
         except OSError as error:
             raise RunError(f"{path}: can't be made: {reason(error)}") from error
         return run
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for name in FILES:
+            for path in self.path.glob(f".{name}.*.part"):
+                path.unlink(missing_ok=True)
+        for path in self.checkpoints.glob(".*.part"):
+            path.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":

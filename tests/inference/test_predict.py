@@ -194,7 +194,9 @@ def test_a_bundle_with_another_number_of_outputs_fails_its_self_test(exported: E
     labels = [*json.loads(metadata["imaging_ft.labels"]), {"id": 3, "name": "more"}]
     golden = json.loads(metadata["imaging_ft.golden"])
     golden["logits"] = [[*golden["logits"][0], 0.0]]
-    changed = {"imaging_ft.labels": json.dumps(labels), "imaging_ft.golden": json.dumps(golden)}
+    thresholds = json.loads(metadata["imaging_ft.thresholds"]) | {"more": 0.5}
+    values = {"labels": labels, "golden": golden, "thresholds": thresholds}
+    changed = {f"imaging_ft.{key}": json.dumps(value) for key, value in values.items()}
     Bundle.from_metadata(metadata | changed, where="m")
     for item in model.metadata_props:
         item.value = changed.get(item.key, item.value)

@@ -82,7 +82,7 @@ def test_every_setting_of_the_suite_is_a_cell_of_every_test_image(report: Report
     assert report.suite == "radiograph"  # gray images that no card speaks of
     settings = load_suite("radiograph").settings()
     cells = synthetic(report)
-    assert len(cells) == len(settings) - 1 == 39
+    assert len(cells) == len(settings) - 1 > 30
     assert {frozenset(cell.conditions.items()) for cell in cells} == {
         frozenset(setting.conditions.items()) for setting in settings[1:]
     }
@@ -102,7 +102,9 @@ def test_the_worst_cell_stands_first_and_the_mean_is_over_the_synthetic_cells(re
 
 def test_conditions_that_training_practised_are_marked(report: Report) -> None:
     practised = {info.name: info.practised for info in report.conditions}
-    assert practised == {"low_dose": False, "over_exposure": False, "tube_voltage": True, "position_roll": True}
+    known = {"low_dose": False, "over_exposure": False, "tube_voltage": True, "position_roll": True}
+    assert {name: practised[name] for name in known} == known
+    assert set(practised) == set(load_suite("radiograph").conditions)
     for cell in synthetic(report):
         assert cell.practised == all(practised[name] for name in cell.conditions)
     assert all(cell.practised is None for cell in report.cells if cell.source == "recorded")

@@ -68,6 +68,7 @@ def fake_report(
     severities: tuple[int, ...] = SEVERITIES,
     with_recorded: bool = True,
     with_gates: bool = True,
+    multilabel: bool = False,
     n: int = 700,
 ) -> Report:
     """Return a report as the evaluation makes it; n < 10 leaves every cell undefined."""
@@ -120,8 +121,9 @@ def fake_report(
             "file": "model.onnx",
             "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "backbone": "efficientnet_lite0",
-            "task": "binary" if len(labels) == 2 else "multiclass",
+            "task": "multilabel" if multilabel else "binary" if len(labels) == 2 else "multiclass",
             "labels": known,
+            "thresholds": dict.fromkeys(known, 0.25) if multilabel else None,
             "intended_use": "Second reader for cabin baggage; a human decides.",
         },
         "dataset": {
@@ -131,6 +133,7 @@ def fake_report(
             "n": n,
             "groups": 4,
             "classes": dict(zip(known, [*counts, n - sum(counts)], strict=True)),
+            "none": n // 7 if multilabel else None,
             "skipped": 2,
         },
         "suite": "radiograph",
@@ -176,6 +179,8 @@ VARIANTS = {
     "binary": fake_report(labels=("nodule", "none"), positive=("nodule",)),
     "no positive class": fake_report(positive=()),
     "one severity": fake_report(severities=(3,)),
+    "multi-label": fake_report(multilabel=True),
+    "multi-label, all undefined": fake_report(multilabel=True, n=7, with_gates=False),
 }
 
 
@@ -388,3 +393,20 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(tmp_path: Path) -> No
     assert found is not None, done.stderr
     assert int(found[1]) <= 390
     assert int(found[2]) > 2000
+
+
+def test_a_page_of_several_labels_an_image_says_what_accuracy_is() -> None:
+    text = Reader(render_page(VARIANTS["multi-label"])).text
+    assert "Accuracy (every label right) on the clean images 0.968 [0.955, 0.981]; falls to 0.508 [" in text
+    assert "every one of the 4 labels is right" in text
+    assert "reaches its threshold: handgun 0.250, " in text
+    assert "; none of them 100" in text
+    assert (
+        "always answering “none of the labels” would reach an accuracy of 0.143 and a balanced accuracy of 0.500"
+        in text
+    )
+    few = Reader(render_page(VARIANTS["multi-label, all undefined"])).text
+    assert "Accuracy (every label right) on the clean images: too few to say (n = 7)." in few
+    other = Reader(render_page(VARIANTS["full"])).text
+    assert "every label" not in other
+    assert "none of them" not in other

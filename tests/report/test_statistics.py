@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from imaging_ft.report.statistics import CONFIDENCE, evidence, mean_of, wilson
-from imaging_ft.types import Ints, Status
+from imaging_ft.bundle import Said
+from imaging_ft.report import statistics
+from imaging_ft.report.result import Evidence
+from imaging_ft.report.statistics import CONFIDENCE, mean_of, wilson
+from imaging_ft.types import Ints, Status, Task
 
 Z = 1.959963984540054
 
@@ -19,6 +22,12 @@ def closed_form(right: int, n: int) -> tuple[float, float]:
 
 def classes(*counts: int) -> Ints:
     return np.repeat(np.arange(len(counts)), counts).astype(np.int64)
+
+
+def evidence(truth: Ints, predicted: Ints, labels: list[str], groups: list[str]) -> Evidence:
+    """Return the evidence of one class an image, given as indices into `labels`."""
+    one_hot = np.eye(len(labels), dtype=np.bool_)
+    return statistics.evidence(one_hot[truth], one_hot[predicted], labels, groups, task=Task.MULTICLASS)
 
 
 def units(truth: Ints) -> list[str]:
@@ -158,3 +167,91 @@ def test_groups_are_counted_once() -> None:
 
 def test_intervals_are_of_95_percent() -> None:
     assert CONFIDENCE == 0.95
+
+
+def several(truth: Said, predicted: Said) -> Evidence:
+    """Return the evidence of a multi-label task: what images show and what was said of them, [n, labels]."""
+    labels = [f"l{index}" for index in range(truth.shape[1])]
+    return statistics.evidence(truth, predicted, labels, [str(i) for i in range(len(truth))], task=Task.MULTILABEL)
+
+
+def columns(*labels: tuple[int, int]) -> Said:
+    """Return [n, labels] of 100 images; each label is true from one image to another."""
+    places = np.arange(100)
+    return np.stack([(places >= low) & (places < high) for low, high in labels], axis=1)
+
+
+def test_figures_of_several_labels_are_those_done_by_hand() -> None:
+    truth = columns((0, 40), (30, 60))
+    predicted = columns((5, 50), (30, 55))  # misses 5 and adds 10 of the first, misses 5 of the second
+    found = several(truth, predicted)
+    values = {name: estimate.value for name, estimate in found.metrics.items()}
+    assert values == pytest.approx({
+        "accuracy": 80 / 100,
+        "balanced_accuracy": ((35 / 40 + 50 / 60) / 2 + (25 / 30 + 70 / 70) / 2) / 2,
+        "sensitivity[l0]": 35 / 40,
+        "sensitivity[l1]": 25 / 30,
+        "specificity[l0]": 50 / 60,
+        "specificity[l1]": 1,
+    })  # fmt: skip
+    assert found.metrics["sensitivity[l0]"] == wilson(35, 40)
+    assert found.metrics["accuracy"] == wilson(80, 100)
+    assert found.status is Status.OK
+
+
+def test_an_image_is_right_only_where_every_label_is() -> None:
+    truth = columns((0, 50), (0, 50), (0, 50))
+    predicted = columns((0, 50), (0, 50), (0, 0))
+    assert several(truth, predicted).metrics["accuracy"].value == 0.5
+    assert several(truth, ~truth).metrics["accuracy"].value == 0
+
+
+def test_images_that_rightly_show_nothing_count_as_right() -> None:
+    assert several(columns((0, 20), (10, 30)), columns((0, 0), (0, 0))).metrics["accuracy"].value == 0.7
+
+
+def test_a_label_on_no_image_or_on_every_one_does_not_count_in_balanced_accuracy() -> None:
+    truth = columns((0, 0), (0, 100), (0, 50))
+    predicted = columns((0, 30), (0, 80), (0, 40))
+    found = several(truth, predicted).metrics
+    assert {name for name in found if "l0" in name or "l1" in name} == {"specificity[l0]", "sensitivity[l1]"}
+    assert found["balanced_accuracy"].value == pytest.approx((40 / 50 + 1) / 2)
+    assert "balanced_accuracy" not in several(truth[:, :2], predicted[:, :2]).metrics
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"), [(0, Status.OK), (9, Status.LOW_N), (10, Status.OK), (90, Status.OK), (91, Status.LOW_N)]
+)
+def test_few_images_with_or_without_a_label_are_flagged(shown: int, status: Status) -> None:
+    truth = columns((0, 50), (0, shown))
+    assert several(truth, truth).status is status
+    assert several(truth[:49], truth[:49]).status is Status.LOW_N
+    assert several(truth[:9], truth[:9]).status is Status.UNDEFINED
+
+
+def test_labels_that_always_err_together_are_no_more_evidence_than_one() -> None:
+    truth, predicted = columns((0, 50)), columns((6, 60))
+    one = several(truth, predicted).metrics["balanced_accuracy"]
+    five = several(np.repeat(truth, 5, axis=1), np.repeat(predicted, 5, axis=1)).metrics["balanced_accuracy"]
+    assert (five.value, five.low, five.high) == pytest.approx((one.value, one.low, one.high))
+    perfect = several(truth, truth).metrics["balanced_accuracy"]
+    assert (perfect.low, perfect.high) == pytest.approx((mean_of([wilson(50, 50)] * 2).low, 1))
+    more = several(np.repeat(truth, 5, axis=1), np.repeat(truth, 5, axis=1)).metrics["balanced_accuracy"]
+    assert (more.low, more.high) == pytest.approx((perfect.low, perfect.high))
+
+
+@pytest.mark.parametrize("together", [0.0, 0.7])
+def test_the_interval_over_labels_covers_as_often_as_it_says(together: float) -> None:
+    """Four labels, right with a share of 0.8 and 0.9; `together` of the images err in all labels or in none."""
+    rng = np.random.default_rng(5)
+    shares = np.array([0.8, 0.9, 0.8, 0.9])
+    hits, trials, widths = 0, 400, []
+    for _ in range(trials):
+        truth = rng.random((200, 4)) < 0.4
+        draws = np.where(rng.random((200, 1)) < together, rng.random((200, 1)), rng.random((200, 4)))
+        predicted = truth ^ (draws >= shares)
+        found = several(truth, predicted).metrics["balanced_accuracy"]
+        hits += found.low <= shares.mean() <= found.high
+        widths.append(found.high - found.low)
+    assert 0.92 <= hits / trials <= 0.985
+    assert (float(np.mean(widths)) > 0.065) == (together > 0)
