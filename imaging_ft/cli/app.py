@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from imaging_ft import __version__
-from imaging_ft.cli import data, demo, doctor, export, predict, report, train
+from imaging_ft.cli import augment, compare, data, demo, doctor, export, models, predict, report, train
 from imaging_ft.cli.console import fail
 from imaging_ft.errors import ImagingFtError, InputError
 
@@ -57,10 +57,13 @@ def options(
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.add_typer(data.app)
+app.add_typer(augment.app)
+app.add_typer(models.app)
 app.command()(train.train)
 app.command()(export.export)
 app.command()(predict.predict)
 app.command()(report.report)
+app.command()(compare.compare)
 
 
 def command() -> Any:

@@ -1,18 +1,23 @@
-"""Batch-normalisation statistics: re-estimated on the training images, then frozen or trained.
+"""Batch-normalisation statistics: as pretrained, re-estimated on the training images, or trained.
 
 Small-data fine-tuning has no one answer (Kanavati & Tsuneki 2021 for frozen statistics; far domains need
-trained ones), so it's chosen by validation; see `fit.choose_batch_norm`.
+trained ones), so it's chosen by validation; see `trials`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from imaging_ft.models.factory import Classifier
 from imaging_ft.training.engine import Engine
 from imaging_ft.training.images import Batch
+from imaging_ft.training.team import Team
 
 
 def norms(model: nn.Module) -> list[_BatchNorm]:
@@ -40,9 +45,82 @@ def reestimate(engine: Engine, model: Classifier, batches: Iterable[Batch]) -> N
 def train_mode(model: Classifier, *, freeze_statistics: bool) -> None:
     """Put a model into training mode, with batch-normalisation statistics frozen or not.
 
-    `train()` un-freezes them, so this stands in its place everywhere.
+    `train()` un-freezes them, so this stands in its place everywhere. Layers whose scale and shift don't train keep
+    their statistics as well: they belong to a stage that stays as it is.
     """
     model.train()
-    if freeze_statistics:
-        for norm in norms(model):
+    for norm in norms(model):
+        if freeze_statistics or (norm.affine and not norm.weight.requires_grad):
             norm.eval()
+
+
+def synchronised(team: Team, *, on: bool) -> Any:
+    """Return a context in which batch normalisation takes its statistics over the whole team's batch.
+
+    torch's SyncBatchNorm is for GPUs alone and is another class than timm's own norms; this takes the place of the
+    function that all of them call.
+    """
+    return _Synchronised(team) if on and team.size > 1 else nullcontext()
+
+
+class _Synchronised(TorchFunctionMode):
+    def __init__(self, team: Team) -> None:
+        super().__init__()
+        self._team = team
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.nn.functional.batch_norm:
+            return func(*args, **(kwargs or {}))
+        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+        given = dict(zip(names, args, strict=False)) | dict(kwargs or {})
+        if not given.get("training", False):
+            return func(*args, **(kwargs or {}))
+        return self._normalise(**given)
+
+    def _normalise(
+        self,
+        input: Tensor,  # noqa: A002 - torch's name
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = True,  # noqa: ARG002, FBT001, FBT002 - torch's
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        x = input.float()
+        channels = x.shape[1]
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [1, channels, *([1] * (x.ndim - 2))]
+        total: Any = _Sum.apply(torch.cat([x.sum(axes), x.new_tensor([x.numel() / channels])]), self._team)
+        number = total[-1].detach()
+        mean = total[:-1] / number
+        centred = x - mean.view(shape)
+        # In a second message: the mean of squares less the squared mean is all rounding where the mean is large.
+        squares: Any = _Sum.apply(centred.square().sum(axes), self._team)
+        variance = squares / number
+        if running_mean is not None and running_var is not None:
+            with torch.no_grad():
+                running_mean.lerp_(mean.to(running_mean), momentum)
+                running_var.lerp_((variance * number / (number - 1).clamp_min(1)).to(running_var), momentum)
+        found = centred * torch.rsqrt(variance + eps).view(shape)
+        if weight is not None:
+            found = found * weight.view(shape)
+        if bias is not None:
+            found = found + bias.view(shape)
+        return found.to(input.dtype)
+
+
+class _Sum(Function):
+    """The sum over a team's processes, with its gradient: the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, team: Team) -> Tensor:
+        ctx.team = team
+        return team.sum(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.team.sum(gradients[0].clone()), None

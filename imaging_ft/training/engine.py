@@ -2,8 +2,9 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,16 +12,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from imaging_ft.data import Images
 from imaging_ft.errors import DeviceError
 from imaging_ft.models.factory import Classifier
-from imaging_ft.training.images import Batch
-from imaging_ft.types import Floats, Ints
+from imaging_ft.training.images import Batch, clean_batches
+from imaging_ft.training.team import Team, processes
+from imaging_ft.types import Floats
 
 _STEPS = 3
-_MODES: dict[str, tuple[Literal["32-true", "bf16-mixed"], torch.memory_format]] = {
+_MODES: dict[str, tuple[Literal["32-true", "bf16-mixed", "16-mixed"], torch.memory_format]] = {
     "fp32": ("32-true", torch.contiguous_format),
     "fp32, channels_last": ("32-true", torch.channels_last),
     "bf16, channels_last": ("bf16-mixed", torch.channels_last),
+    "fp16, channels_last": ("16-mixed", torch.channels_last),
 }
 
 
@@ -31,9 +35,19 @@ class Engine:
     fabric: Fabric
     layout: torch.memory_format
     mode: str
-    """`fp32`, `fp32, channels_last` or `bf16, channels_last`."""
-    speeds: dict[str, float]
+    """A name in `_MODES`, such as `fp32` or `bf16, channels_last`."""
+    speeds: dict[str, float] = field(default_factory=dict[str, float])
     """Training images a second by mode, as measured; empty where nothing was compared."""
+
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
+        return Team(self.fabric)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients are small enough to be lost without scaling: in fp16."""
+        return self.mode.startswith("fp16")
 
     def place(self, model: Classifier) -> Classifier:
         """Move a model to the device and into the memory layout."""
@@ -43,40 +57,70 @@ class Engine:
         """Return a batch on the device, in the memory layout."""
         return levels.to(self.fabric.device).contiguous(memory_format=self.layout)
 
-    def predict(self, model: Classifier, batches: Iterable[Batch], *, features: bool = False) -> tuple[Floats, Ints]:
-        """Return logits (or features) [n, …] in float64 and labels [n], in evaluation mode without gradients."""
+    def predict(self, model: Classifier, batches: Iterable[Batch], *, features: bool = False) -> tuple[Floats, Floats]:
+        """Return logits (or features) [n, …] in float64 and targets [n, classes], in evaluation mode.
+
+        No gradients are kept. In a team, each process passes the batches that it is given: `predict_images` shares.
+        """
         model.eval()
         outputs: list[Tensor] = []
-        labels: list[Tensor] = []
+        targets: list[Tensor] = []
         with torch.inference_mode(), self.fabric.autocast():
             for levels, truth in batches:
                 placed = self.to_device(levels)
                 outputs.append((model.embed(placed) if features else model(placed)).float().cpu())
-                labels.append(truth.argmax(dim=1))
-        return torch.cat(outputs).double().numpy(), torch.cat(labels).numpy()
+                targets.append(truth)
+        if not outputs:
+            return np.zeros((0, model.head.in_features if features else model.head.out_features)), np.zeros((0, 0))
+        return torch.cat(outputs).double().numpy(), torch.cat(targets).numpy()
+
+    def predict_images(self, model: Classifier, images: Images, batch_size: int, *, features: bool = False) -> Floats:
+        """Return logits (or features) [n, …] of images as they are, which the team's processes share out."""
+        team = self.team
+        mine = Images(images.levels[team.rank :: team.size], images.targets[team.rank :: team.size])
+        found, _ = self.predict(model, clean_batches(mine, batch_size), features=features)
+        return team.rows(found, len(images))
 
 
-def make_engine(model: Classifier, levels: Tensor, *, device: str, precision: str, classes: int) -> Engine:
+def make_engine(
+    model: Classifier, levels: Tensor, *, device: str, precision: str, classes: int, mode: str | None = None
+) -> Engine:
     """Return the engine for a device and precision; with `auto` the fastest mode for this model is measured.
 
-    `levels` is a batch to measure with. Raises DeviceError where CUDA was asked for and isn't there.
+    `levels` is a batch to measure with; `mode` is that of a run which is taken up again. Under torchrun, the engine is
+    one process's part of all. Raises DeviceError where CUDA was asked for and isn't there.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: torch sees no CUDA device here; imaging-ft doctor says more")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if precision == "fp16" and accelerator == "cpu":
+        raise DeviceError("precision fp16 needs CUDA; on a CPU, --set precision=bf16")
+    if mode in _MODES:
+        return _engine(accelerator, mode)
     if precision == "fp32":
-        return _engine(accelerator, "fp32", {})
-    names = [name for name in _MODES if precision == "auto" or name.startswith(precision)]
+        return _engine(accelerator, "fp32")
+    fit = [name for name in _MODES if accelerator == "cuda" or not name.startswith("fp16")]
+    names = [name for name in fit if precision == "auto" or name.startswith(precision)]
+    if precision == "auto":
+        names = [name for name in names if not name.startswith("fp16")]  # bf16 is as fast and needs no scaling
     if len(names) == 1:
-        return _engine(accelerator, names[0], {})
-    speeds = {name: _speed(_engine(accelerator, name, {}), model, levels, classes) for name in names}
-    return _engine(accelerator, max(speeds, key=speeds.__getitem__), speeds)
+        return _engine(accelerator, names[0])
+    speeds = {name: _speed(_engine(accelerator, name), model, levels, classes) for name in names}
+    best = max(speeds, key=speeds.__getitem__)
+    return _engine(accelerator, _engine(accelerator, best).team.agree(best), speeds)
 
 
-def _engine(accelerator: str, mode: str, speeds: dict[str, float]) -> Engine:
+def _engine(accelerator: str, mode: str, speeds: dict[str, float] | None = None) -> Engine:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it names the precision at each start
     precision, layout = _MODES[mode]
-    return Engine(Fabric(accelerator=accelerator, devices=1, precision=precision), layout, mode, speeds)
+    devices, machines = processes()
+    if devices * machines == 1:
+        return Engine(Fabric(accelerator=accelerator, devices=1, precision=precision), layout, mode, speeds or {})
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=machines, strategy="ddp", precision=precision)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fabric.launch()  # joins the processes that torchrun started; a second time, nothing
+    return Engine(fabric, layout, mode, speeds or {})
 
 
 def _speed(engine: Engine, model: Classifier, levels: Tensor, classes: int) -> float:

@@ -1,6 +1,9 @@
 """The batches that are made of images."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imaging_ft.augment.recipe import Augment
 from imaging_ft.data import Images
+from imaging_ft.training.mixing import Mixer
 from imaging_ft.types import Ints, Levels
 
 _BEFORE_EPOCHS = 1 << 20
@@ -22,87 +26,162 @@ def clean_batches(images: Images, batch_size: int) -> Iterator[Batch]:
     """Yield the images as they are, in order."""
     for start in range(0, len(images), batch_size):
         chosen = slice(start, start + batch_size)
-        yield _to_tensor(images.levels[chosen]), torch.from_numpy(images.targets[chosen])
+        yield _to_tensor(images.levels[chosen]), torch.from_numpy(np.array(images.targets[chosen]))
 
 
-def augmented_batches(
-    images: Images, augment: Augment, batch_size: int, *, order: Ints, copies: int, seed: int
-) -> Iterator[Batch]:
-    """Yield every image as it is, and then `copies` augmented versions of every image, in the given order.
-
-    Batches are mixed: where statistics are taken over them, no batch is of one class.
-    """
-    yield from clean_batches(images.take(order), batch_size)
-    augmented = _Augmented(images, augment, seed)
-    for copy in range(copies):
-        for start in range(0, len(order), batch_size):
-            pairs = [augmented[_BEFORE_EPOCHS + copy, int(index)] for index in order[start : start + batch_size]]
-            yield torch.stack([levels for levels, _ in pairs]), torch.stack([target for _, target in pairs])
-
-
-def with_augmented(images: Images, augment: Augment, *, copies: int, seed: int) -> Images:
-    """Return the images as they are, followed by `copies` augmented versions of each."""
+def augmented_copies(images: Images, augment: Augment, *, copies: int, seed: int, draw: int = 0) -> Images:
+    """Return `copies` augmented versions of each image; another `draw` of the same seed gives others."""
     augmented = [
-        augment(levels, _seed(seed, _BEFORE_EPOCHS - 1 - copy, index))
+        augment(levels, _seed(seed, _BEFORE_EPOCHS + draw + copy, index))
         for copy in range(copies)
         for index, levels in enumerate(images.levels)
     ]
-    if not augmented:
-        return images
-    return Images(np.concatenate([images.levels, np.stack(augmented)]), np.tile(images.targets, (copies + 1, 1)))
+    levels = np.stack(augmented) if augmented else images.levels[:0]
+    return Images(levels, np.tile(images.targets, (copies, 1)))
+
+
+def joined(parts: Sequence[Images]) -> Images:
+    """Return images one after the other, in memory."""
+    filled = [part for part in parts if len(part)]
+    if len(filled) == 1:
+        return filled[0]
+    return Images(np.concatenate([part.levels for part in filled]), np.concatenate([part.targets for part in filled]))
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of an epoch's batches."""
+
+    rank: int = 0
+    size: int = 1
 
 
 class TrainingBatches:
-    """Shuffled, augmented batches; each epoch and image has its own seed, whichever process augments it."""
+    """Shuffled, augmented batches; each epoch and image has its own seed, whichever process augments it.
 
-    def __init__(self, images: Images, augment: Augment, *, batch_size: int, seed: int, workers: int) -> None:
+    With `replay`, that share of each epoch's images is drawn anew from other images (an earlier site's).
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        augment: Augment,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        share: Share | None = None,
+        mixup: float = 0.0,
+        augmix: bool = False,
+        replay: Images | None = None,
+        replay_share: float = 0.0,
+    ) -> None:
+        self._own = len(images)
+        self._replayed = len(replay) if replay is not None else 0
+        self._seed = seed
+        self._batch_size = batch_size
+        self._workers = workers
+        self._share = share or Share()
+        drawn = round(self._own * replay_share / (1 - replay_share)) if self._replayed else 0
+        self.images_an_epoch = self._own + drawn
         # One image is left out rather than sent alone through batch normalisation.
-        drop_last = len(images) % batch_size == 1
-        self._sampler = _EpochSampler(len(images), seed)
-        self._loader = DataLoader(
-            _Augmented(images, augment, seed),
-            batch_size=batch_size,
-            sampler=self._sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            drop_last=drop_last and len(images) > batch_size,
+        if self.images_an_epoch > batch_size and self.images_an_epoch % batch_size == 1:
+            self.images_an_epoch -= 1
+        self._source = images if replay is None else _one_after_the_other(images, replay)
+        self._mixup, self._augmix = mixup, augmix
+        self.augment = augment
+        """May be replaced between epochs: what the next one draws by."""
+        self.waited = 0.0
+        """Seconds that training has waited for batches."""
+
+    def __len__(self) -> int:
+        return -(-self.images_an_epoch // self._batch_size)
+
+    def size_of(self, step: int) -> int:
+        """Return how many images the batch of a step has, over all processes."""
+        return min(self._batch_size, self.images_an_epoch - step * self._batch_size)
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield this process's share of the batches of one epoch, from a step on; it may be empty in the last one."""
+        shares = [
+            [(number, index) for index in batch[self._share.rank :: self._share.size]]
+            for batch in self._order(number)[start:]
+        ]
+        mixer = Mixer(self._source, self.augment, mixup=self._mixup, augmix=self._augmix)
+        loader: Any = DataLoader(
+            _Samples(mixer, self._seed),
+            batch_sampler=_Listed([share for share in shares if share]),
+            num_workers=self._workers,
+            # The loader's own draws would otherwise move torch's generator, which dropout draws from.
+            generator=torch.Generator(),
+        )
+        batches: Iterator[Any] = iter(loader)
+        for share in shares:
+            asked = time.perf_counter()
+            batch = next(batches) if share else self._nothing()
+            self.waited += time.perf_counter() - asked
+            yield batch
+
+    def _order(self, number: int) -> list[list[int]]:
+        """Return the images of each batch of an epoch; those that are replayed have numbers after our own."""
+        generator = np.random.default_rng((self._seed, number))
+        order = generator.permutation(self._own)
+        drawn = self.images_an_epoch - self._own
+        if drawn > 0 and self._replayed:
+            again = self._own + generator.integers(self._replayed, size=drawn)
+            order = generator.permutation(np.concatenate([order, again]))
+        order = order[: self.images_an_epoch].tolist()
+        return [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
+
+    def _nothing(self) -> Batch:
+        height, width, channels = self._source.levels.shape[1:]
+        return torch.zeros((0, channels, height, width), dtype=torch.uint8), torch.zeros(
+            (0, self._source.targets.shape[1])
         )
 
-    def __len__(self) -> int:
-        return len(self._loader)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        self._sampler.epoch = number
-        yield from self._loader
+def _one_after_the_other(first: Images, second: Images) -> Images:
+    """Return two sets of images as one that is only ever asked for single images."""
+    levels: Any = _Joined(first.levels, second.levels)
+    return Images(levels, np.concatenate([first.targets, second.targets]))
 
 
-class _EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index), so that a worker process knows the epoch."""
+class _Joined:
+    """Two arrays of images as one, without a copy: either may be a memory-mapped file."""
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.epoch = 0
-        self._count = count
-        self._seed = seed
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._count)
-        return ((self.epoch, int(index)) for index in order)
+    def __init__(self, first: Levels, second: Levels) -> None:
+        self._first, self._second = first, second
+        self.shape = (len(first) + len(second), *first.shape[1:])
 
     def __len__(self) -> int:
-        return self._count
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> Levels:
+        return self._first[index] if index < len(self._first) else self._second[index - len(self._first)]
 
 
-class _Augmented(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, images: Images, augment: Augment, seed: int) -> None:
-        self._images = images
-        self._augment = augment
+class _Listed(Sampler[list[tuple[int, int]]]):
+    """Yields batches of (epoch, index) that are listed beforehand, so that a worker process knows the epoch."""
+
+    def __init__(self, batches: list[list[tuple[int, int]]]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+class _Samples(Dataset[tuple[Tensor, Tensor]]):
+    def __init__(self, mixer: Mixer, seed: int) -> None:
+        self._mixer = mixer
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
-        levels = self._augment(self._images.levels[index], _seed(self._seed, epoch, index))
-        return _to_tensor(levels[np.newaxis])[0], torch.from_numpy(self._images.targets[index])
+        levels, target = self._mixer(index, _seed(self._seed, epoch, index))
+        return _to_tensor(levels[np.newaxis])[0], torch.from_numpy(target)
 
 
 def _seed(seed: int, epoch: int, index: int) -> int:
@@ -111,4 +190,10 @@ def _seed(seed: int, epoch: int, index: int) -> int:
 
 
 def _to_tensor(levels: Levels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(levels.transpose(0, 3, 1, 2)))
+    # A copy: the image cache is read-only, and torch wants to be able to write.
+    return torch.from_numpy(np.array(levels.transpose(0, 3, 1, 2), order="C"))
+
+
+def shuffled(images: Images, seed: int) -> Ints:
+    """Return a seeded order of images: where statistics are taken over batches, none is then of one class."""
+    return np.random.default_rng(seed).permutation(len(images))

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from imaging_ft import __version__
 from imaging_ft.augment.recipe import Recipe
+from imaging_ft.bundle import file_sha256
 from imaging_ft.config import to_yaml
 from imaging_ft.data import Prepared
+from imaging_ft.models.earlier import WEIGHTS
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.types import Json, Split
 
@@ -44,6 +46,8 @@ def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe) -> Json:
         "backbone": settings.model,
         "augmentation": recipe.name,
         "practised": recipe.practised(),
+        "held_out": list(settings.hold_out),
+        "went_on_from": _earlier(settings),
         "conditions": data.card.conditions,
         "positive": list(data.card.positive),
         "config": _without_folders(settings).model_dump(mode="json"),
@@ -54,10 +58,17 @@ def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe) -> Json:
     }
 
 
+def _earlier(settings: TrainSettings) -> Json | None:
+    """Return which model an earlier run's weights are, for a training that went on from it."""
+    if settings.from_run is None:
+        return None
+    return {"run": Path(settings.from_run).name, "model_sha256": file_sha256(Path(settings.from_run) / WEIGHTS)}
+
+
 def _without_folders(settings: TrainSettings) -> TrainSettings:
-    """Return settings whose paths are file names alone: where they lay is no business of a model's host."""
-    recipe = settings.augmentation
-    named = {"weights": Path(settings.weights).name, "augmentation": Path(recipe).name if recipe else None}
+    """Return settings whose paths are names alone: where they lay is no business of a model's host."""
+    paths = ("weights", "augmentation", "from_run", "focus", "retain")
+    named = {name: Path(value).name for name in paths if (value := getattr(settings, name)) is not None}
     return settings.model_copy(update=named)
 
 

@@ -1,0 +1,45 @@
+"""Weights between weights: the moving average while training, and interpolation after it."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from imaging_ft.models.factory import Classifier
+
+
+class MovingAverage:
+    """An exponential moving average of a model's weights and statistics.
+
+    Its decay fits the run: min(0.999, 1 − 1 / (2 · steps per epoch)), a memory of about two epochs. Switched off, it
+    is the model's weights as they are.
+    """
+
+    def __init__(self, model: Classifier, *, steps_per_epoch: int, on: bool = True) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        self.decay = min(0.999, 1 - 1 / (2 * max(1, steps_per_epoch))) if on else 0.0
+
+    @torch.no_grad()
+    def update(self, model: Classifier) -> None:
+        """Take in the weights after a step."""
+        current = model.state_dict()
+        for name, averaged in self.model.state_dict().items():
+            if averaged.is_floating_point() and self.decay:
+                averaged.lerp_(current[name], 1 - self.decay)
+            else:
+                averaged.copy_(current[name])
+
+
+def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Return the state dict (1 − α) start + α end; what is no number with a fraction is the end's.
+
+    WiSE-FT (Wortsman et al. 2022): between the model that fine-tuning starts from and the one that it ends with
+    lie some that keep the first one's robustness with the second one's accuracy.
+    """
+    return {
+        name: torch.lerp(start[name].to(value), value, alpha)
+        if value.is_floating_point() and alpha < 1
+        else value.clone()
+        for name, value in end.items()
+    }

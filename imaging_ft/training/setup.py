@@ -1,0 +1,256 @@
+"""From a DATASET argument and settings to a job: everything is looked at before the first step is made."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from imaging_ft.augment.recipe import Recipe, load_recipe
+from imaging_ft.config import to_yaml
+from imaging_ft.data import Images, Prepared, load_images, prepare
+from imaging_ft.data.folds import folds
+from imaging_ft.errors import ConfigError, DataError, RunError
+from imaging_ft.models.earlier import EarlierRun, load_run
+from imaging_ft.models.factory import NONE, Classifier, create
+from imaging_ft.models.recompute import checkpoint_gradients
+from imaging_ft.models.weights import EMBEDDED
+from imaging_ft.preprocess import InputSpec
+from imaging_ft.training.checkpoint import Checkpoint, latest
+from imaging_ft.training.engine import make_engine
+from imaging_ft.training.images import clean_batches
+from imaging_ft.training.job import Job, Say
+from imaging_ft.training.judge import make_judge
+from imaging_ft.training.objective import Objective, class_weights
+from imaging_ft.training.odds import from_report
+from imaging_ft.training.retain import load_retained
+from imaging_ft.training.run import RunFolder, write_text
+from imaging_ft.training.settings import TrainSettings
+from imaging_ft.training.team import is_lead
+from imaging_ft.types import Levels, Split, Task, Track
+
+_FEW_CORES = 4
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A job that is ready to begin, or to go on."""
+
+    job: Job
+    spec: InputSpec
+    checkpoint: Checkpoint | None
+    """Where it goes on from."""
+
+
+def open_job(
+    dataset: str,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    resume: bool = False,
+    dry: bool = False,
+    lap: Callable[[str], None] = lambda _: None,
+    track: Track,
+    say: Say,
+) -> Opened:
+    """Return the job of a training; `lap` is told when a phase of it is done.
+
+    What is quick to get wrong is looked at first, and the run folder is made last (with `dry`, not at all). Raises
+    DataError, ConfigError, WeightsError, DeviceError or RunError.
+    """
+    epochs, settings = settings.epochs, settings.resolved()
+    torch.manual_seed(settings.seed)
+    recipe = _recipe(settings, settings.augmentation) if settings.augmentation else None
+    model, earlier = _model(settings)
+    lead = is_lead()
+    if lead and not resume and not dry:
+        RunFolder.check_free(out, overwrite=overwrite)
+    lap("model")
+    data = prepare_fold(dataset, settings, skip_bad=skip_bad, track=track)
+    for split in (Split.TRAIN, Split.VAL):
+        if not data.of(split):
+            raise DataError(f"{data.card.name}: no {split} images; add some, or leave the split column out")
+    recipe = recipe or _recipe(settings, data.card.augmentation or _recipe_for(data))
+    settings = settings.model_copy(
+        update={"augmentation": settings.augmentation or recipe.name, "model": _named(settings, model)}
+    )
+    model.reset_head(len(data.labels))
+    shared = earlier.install_head(model, data.labels) if earlier else ()
+    if settings.retain and set(shared) != set(data.labels):
+        missing = next(label for label in data.labels if label not in shared)
+        raise ConfigError(
+            f"retain: {settings.from_run} knows no class {missing!r}; an earlier model can only be kept whole"
+        )
+    spec = _input_spec(data, settings, model)
+    checkpoint = None
+    if resume:
+        _refuse_other_data(out, data)
+        checkpoint = latest(out / "checkpoints", say)
+    lap("check")
+
+    run = RunFolder(out)
+    if lead and not dry and checkpoint is None:
+        run = RunFolder.create(out, overwrite=overwrite or resume)
+        # Epochs that are left to the preset stay so: a far domain gets more, also where the run begins anew.
+        write_text(run.path / "config.yaml", to_yaml(settings.model_copy(update={"epochs": epochs})))
+        run.write_json("dataset.json", {**data.summary(), "argument": _lasting(dataset), **_splitting(settings)})
+    if lead and checkpoint is not None:
+        run.sweep()
+    for warning in data.warnings:
+        say(f"warning: {warning}")
+    train = load_images(data, data.of(Split.TRAIN), spec, track=track, what="loading train")
+    val = load_images(data, data.of(Split.VAL), spec, track=track, what="loading val")
+    retained = None
+    if settings.retain:
+        retained = load_retained(settings.retain, data, spec, split_seed=settings.split_seed, track=track)
+    lap("load")
+
+    levels, _ = next(clean_batches(train, min(8, settings.batch_size)))
+    mode = str(checkpoint.progress["mode"]) if checkpoint else None
+    engine = make_engine(
+        model, levels, device=settings.device, precision=settings.precision, classes=len(data.labels), mode=mode
+    )
+    speeds = ", ".join(f"{name} {speed:.0f}/s" for name, speed in engine.speeds.items())
+    measured = f" (measured: {speeds})" if speeds else ""
+    team = f", {engine.team.size} processes" if engine.team.size > 1 else ""
+    say(
+        f"{model.name} at {settings.size}×{settings.size} on {engine.fabric.device.type}{team}, {engine.mode}{measured}"
+    )
+    if settings.recompute and not checkpoint_gradients(model):
+        say(f"warning: {model.name} can't recompute activations; they are kept in memory")
+    clutter = _clutter(recipe, data, train, say)
+    families = tuple(name for name in recipe.families(channels=spec.channels) if name != "clutter" or len(clutter))
+    judge = make_judge(val, recipe, clutter, task=data.card.task, batch_size=settings.batch_size, seed=settings.seed)
+    lap("measure")
+    job = Job(
+        settings=settings,
+        data=data,
+        recipe=recipe,
+        clutter=clutter,
+        families=families,
+        run=run,
+        engine=engine,
+        model=engine.place(model),
+        train=train,
+        judge=judge,
+        objective=_objective(settings, data, train),
+        workers=_workers(settings),
+        track=track,
+        say=say,
+        odds=from_report(Path(settings.focus), families) if settings.focus else {},
+        retained=retained,
+        earlier_head=earlier is not None and set(shared) == set(data.labels),
+    )
+    return Opened(job, spec, checkpoint)
+
+
+def prepare_fold(dataset: str, settings: TrainSettings, *, skip_bad: bool, track: Track) -> Prepared:
+    """Return the data set, checked and split; of a cross-validation, with the fold's validation images."""
+    data = prepare(dataset, seed=settings.split_seed, skip_bad=skip_bad, track=track)
+    if settings.folds is None or settings.fold is None:
+        return data
+    return folds(data, settings.folds, seed=settings.split_seed)[settings.fold - 1]
+
+
+def _recipe(settings: TrainSettings, name: str) -> Recipe:
+    recipe = load_recipe(name)
+    return recipe.without(settings.hold_out) if settings.hold_out else recipe
+
+
+def _model(settings: TrainSettings) -> tuple[Classifier, EarlierRun | None]:
+    """Return the backbone with its starting weights and a head that is still to be replaced."""
+    if settings.from_run is None:
+        return create(settings.model, classes=2, weights=settings.weights, size=settings.size), None
+    earlier = load_run(Path(settings.from_run))
+    name = earlier.model if settings.model == EMBEDDED else settings.model
+    model = create(name, classes=2, weights=NONE, size=settings.size)
+    earlier.install_backbone(model)
+    return model, earlier
+
+
+def _named(settings: TrainSettings, model: Classifier) -> str:
+    return model.name if settings.from_run is not None and settings.model == EMBEDDED else settings.model
+
+
+def _objective(settings: TrainSettings, data: Prepared, train: Images) -> Objective:
+    multilabel = data.card.task is Task.MULTILABEL
+    weights = class_weights(
+        settings.class_weights,
+        train.targets.sum(axis=0).astype(np.int64),
+        data.labels,
+        images=len(train) if multilabel else None,
+    )
+    return Objective(
+        data.card.task,
+        settings.loss,
+        torch.from_numpy(weights) if weights is not None else None,
+        settings.label_smoothing,
+        settings.focal_gamma,
+    )
+
+
+def _clutter(recipe: Recipe, data: Prepared, images: Images, say: Say) -> Levels:
+    """Return what the recipe lays over images: training images of the negative classes, where it lays any."""
+    if not recipe.lays_clutter:
+        return images.levels[:0]
+    negative = [index for index, label in enumerate(data.labels) if label not in data.card.positive]
+    clutter = images.levels[np.isin(images.labels, negative)] if data.card.positive else images.levels[:0]
+    if not len(clutter):
+        say(f"warning: recipe {recipe.name} lays no clutter: the card names no positive classes, or no others")
+    return clutter
+
+
+def _workers(settings: TrainSettings) -> int:
+    if settings.workers is not None:
+        return settings.workers
+    cores = os.cpu_count() or 1
+    return 0 if cores <= _FEW_CORES else min(_MOST_WORKERS, cores - 1)
+
+
+def _recipe_for(data: Prepared) -> str:
+    """Return the recipe for images that no card speaks of: gray is taken for a radiograph, colour for a camera's."""
+    return "camera" if data.image.channels == 3 else "radiograph"
+
+
+def _lasting(dataset: str) -> str:
+    """Return a DATASET argument that still holds when the working directory has changed."""
+    path = Path(dataset)
+    return str(path.resolve()) if path.exists() else dataset
+
+
+def _splitting(settings: TrainSettings) -> dict[str, int | None]:
+    """Return what a later command needs to draw the same splits."""
+    found: dict[str, int | None] = {"split_seed": settings.split_seed}
+    return found | ({"folds": settings.folds, "fold": settings.fold} if settings.fold else {})
+
+
+def _refuse_other_data(out: Path, data: Prepared) -> None:
+    """Raise RunError where a run that is taken up again was of other images."""
+    if not (out / "dataset.json").is_file():
+        return
+    recorded = RunFolder(out).read_json("dataset.json")
+    if recorded.get("fingerprint") != data.fingerprint:
+        raise RunError(
+            f"{out}: was begun on other images than {data.card.name} now holds (fingerprints differ);"
+            " restore them, or train anew with --overwrite"
+        )
+
+
+def _input_spec(data: Prepared, settings: TrainSettings, model: Classifier) -> InputSpec:
+    mean, std = model.normalisation
+    values = {
+        "channels": data.image.channels,
+        "dtype": f"uint{data.image.bits}",
+        "height": settings.size,
+        "width": settings.size,
+        "window": data.image.window,
+        "resize": settings.resize,
+        "mean": mean,
+        "std": std,
+    }
+    return InputSpec.checked(values, where=f"{data.card.name}: image")
