@@ -40,7 +40,7 @@ def rank(
 
     \b
     Example:
-      imaging-ft models rank xray_objects --models resnet18,convnext_atto --download
+      imaging-ft models rank xray_objects --models resnet18,resnet50 --download
     """
     from imaging_ft.models.rank import rank_models
 

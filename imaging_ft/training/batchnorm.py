@@ -94,18 +94,21 @@ class _Synchronised(TorchFunctionMode):
         channels = x.shape[1]
         axes = [axis for axis in range(x.ndim) if axis != 1]
         shape = [1, channels, *([1] * (x.ndim - 2))]
-        total: Any = _Sum.apply(torch.cat([x.sum(axes), x.new_tensor([x.numel() / channels])]), self._team)
-        number = total[-1].detach()
-        mean = total[:-1] / number
-        centred = x - mean.view(shape)
-        # In a second message: the mean of squares less the squared mean is all rounding where the mean is large.
-        squares: Any = _Sum.apply(centred.square().sum(axes), self._team)
-        variance = squares / number
+        count = x.numel() // channels
+        mine = x.sum(axes) / max(1, count)
+        # Chan, Golub, LeVeque 1979: each process's own mean and squares around it. The mean of squares less the squared
+        # mean, which needs no mean of one's own, is all rounding where the mean is large.
+        squares = (x - mine.view(shape)).square().sum(axes)
+        every: Any = _Rows.apply(torch.cat([mine, squares, x.new_tensor([count])]), self._team)
+        means, squares, counts = every[:, :channels], every[:, channels:-1], every[:, -1:].detach()
+        number = counts.sum()
+        mean = (counts * means).sum(0) / number
+        variance = (squares + counts * (means - mean).square()).sum(0) / number
         if running_mean is not None and running_var is not None:
             with torch.no_grad():
                 running_mean.lerp_(mean.to(running_mean), momentum)
                 running_var.lerp_((variance * number / (number - 1).clamp_min(1)).to(running_var), momentum)
-        found = centred * torch.rsqrt(variance + eps).view(shape)
+        found = (x - mean.view(shape)) * torch.rsqrt(variance + eps).view(shape)
         if weight is not None:
             found = found * weight.view(shape)
         if bias is not None:
@@ -113,14 +116,16 @@ class _Synchronised(TorchFunctionMode):
         return found.to(input.dtype)
 
 
-class _Sum(Function):
-    """The sum over a team's processes, with its gradient: the sum of theirs."""
+class _Rows(Function):
+    """One row of each of a team's processes, in every process; gradients of a row flow back to where it came from."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, team: Team) -> Tensor:
+    def forward(ctx: Any, row: Tensor, team: Team) -> Tensor:
         ctx.team = team
-        return team.sum(values.clone())
+        every = row.new_zeros(team.size, len(row))
+        every[team.rank] = row
+        return team.sum(every)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.team.sum(gradients[0].clone()), None
+        return ctx.team.sum(gradients[0].clone())[ctx.team.rank], None

@@ -48,7 +48,9 @@ class Judged:
 
     def value(self, metric: str) -> float:
         """Return what is to be large: a metric's mean over clean and conditions, or the worst condition."""
-        return self.worst[1] if metric == "worst_condition" else self.mean.value(metric)
+        if metric == "worst_condition":
+            return min(score.value("balanced_accuracy") for score in (self.clean, *self.conditions.values()))
+        return self.mean.value(metric)
 
     def beats(self, other: "Judged", metric: str) -> bool:
         """Return whether this is better: by a metric, then by the mean loss."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from imaging_ft.types import Floats, Json, Task
 
@@ -28,9 +28,12 @@ class Score:
     """Mean one-against-rest AUROC over the classes that have positives and negatives; NaN where none has."""
 
     def value(self, metric: str) -> float:
-        """Return what is to be large: a metric by name, or the negative loss. NaN counts as the worst."""
+        """Return what is to be large: a metric by name, or the negative loss. NaN counts as the worst.
+
+        Rounded, so that scores tie that differ by the order of a sum alone.
+        """
         found = -self.loss if metric == "loss" else float(getattr(self, metric))
-        return -math.inf if math.isnan(found) else found
+        return -math.inf if math.isnan(found) else round(found, 9)
 
     def beats(self, other: "Score", metric: str = "balanced_accuracy") -> bool:
         """Return whether this is better: by a metric, then by loss."""
@@ -89,8 +92,11 @@ def _auroc(logits: Floats, truth: npt.NDArray[np.bool_], task: Task) -> float:
     scores = logits if task is Task.MULTILABEL else log_softmax(logits, axis=1)
     if not np.isfinite(scores).all():
         return math.nan
-    both = [index for index in range(truth.shape[1]) if truth[:, index].any() and not truth[:, index].all()]
-    return float(np.mean([roc_auc_score(truth[:, index], scores[:, index]) for index in both])) if both else math.nan
+    positives = truth.sum(axis=0)
+    pairs = positives * (len(truth) - positives)
+    # Mann-Whitney: the share of pairs in which the positive ranks higher; ties share a rank, and count half.
+    above = (rankdata(scores, axis=0) * truth).sum(axis=0) - positives * (positives + 1) / 2
+    return float(np.mean(above[pairs > 0] / pairs[pairs > 0])) if pairs.any() else math.nan
 
 
 def _nanmean(values: Sequence[float]) -> float:

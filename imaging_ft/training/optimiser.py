@@ -78,11 +78,12 @@ class Optimiser:
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments by parameter: `exp_avg/NAME` and so on."""
-        return {
-            f"{kind}/{self._names[parameter]}": moments[kind]
-            for parameter, moments in self._groups.state.items()
-            for kind in _STATE
-        }
+        found: dict[str, Tensor] = {}
+        for parameter, name in self._names.items():
+            moments = self._groups.state.get(parameter)
+            if moments:
+                found |= {f"{kind}/{name}": moments[kind] for kind in _STATE}
+        return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up the moments that `state` gave."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +16,8 @@ from imaging_ft.models.factory import Classifier
 from imaging_ft.training.calibrate import fit_temperature
 from imaging_ft.training.judge import Judged
 from imaging_ft.types import Floats, Ints, Task
+
+Doubles = npt.NDArray[np.float64]
 
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1)
 """Inverse regularisation strengths that are tried."""
@@ -79,7 +82,7 @@ def fit_probe(
     return best
 
 
-def _regress(features: Floats, targets: Floats, strength: float, task: Task) -> tuple[Floats, Floats]:
+def _regress(features: Floats, targets: Floats, strength: float, task: Task) -> tuple[Doubles, Doubles]:
     """Return weight [classes, features] and bias [classes]."""
     if task is not Task.MULTILABEL:
         weight, bias = _logistic(features, targets.argmax(axis=1), strength)
@@ -90,13 +93,13 @@ def _regress(features: Floats, targets: Floats, strength: float, task: Task) -> 
     return np.concatenate([weight for weight, _ in rows]), np.concatenate([bias for _, bias in rows])
 
 
-def _one_label(features: Floats, present: Any, strength: float) -> tuple[Floats, Floats]:
+def _one_label(features: Floats, present: Any, strength: float) -> tuple[Doubles, Doubles]:
     if present.all() or not present.any():  # nothing to tell apart: the prior alone
         return np.zeros((1, features.shape[1])), np.array([4.0 if present.all() else -4.0])
     return _logistic(features, present.astype(np.int64), strength)
 
 
-def _logistic(features: Floats, labels: Ints, strength: float) -> tuple[Floats, Floats]:
+def _logistic(features: Floats, labels: Ints, strength: float) -> tuple[Doubles, Doubles]:
     regression: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=300)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fine-tuning goes on from here in any case

@@ -75,10 +75,9 @@ def open_job(
     for split in (Split.TRAIN, Split.VAL):
         if not data.of(split):
             raise DataError(f"{data.card.name}: no {split} images; add some, or leave the split column out")
-    recipe = recipe or _recipe(settings, data.card.augmentation or _recipe_for(data))
-    settings = settings.model_copy(
-        update={"augmentation": settings.augmentation or recipe.name, "model": _named(settings, model)}
-    )
+    name = settings.augmentation or data.card.augmentation or _recipe_for(data)
+    recipe = recipe or _recipe(settings, name)
+    settings = settings.model_copy(update={"augmentation": name, "model": _named(settings, model)})
     model.reset_head(len(data.labels))
     shared = earlier.install_head(model, data.labels) if earlier else ()
     if settings.retain and set(shared) != set(data.labels):

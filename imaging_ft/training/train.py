@@ -151,7 +151,7 @@ def _plan(job: Job, begun: Start, treatment: Treatment, clock: Clock, *, longer:
     if budget is not None and epochs:
         fits = job.team.agree(_epochs_that_fit(job, treatment, budget - clock.elapsed))
         if fits < epochs:
-            job.say(f"time budget {job.settings.time_budget}: {fits} epochs instead of {epochs}")
+            job.say(f"time budget {job.settings.time_budget}: {fits} of {epochs} epochs")
             epochs = fits
     return Progress(begun, treatment, job.engine.mode, epochs, odds=dict(job.odds), parts=job.settings.accumulate)
 
