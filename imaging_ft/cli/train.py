@@ -95,7 +95,7 @@ def train(
     conditions, is kept. Ctrl-C ends it cleanly and keeps the best so far; after a kill, --resume goes on.
 
     \b
-    Examples:
+    Example:
       imaging-ft train xray_objects --out runs/xray --preset robust
       imaging-ft train xray_objects --out runs/xray --resume
     Several processes work as one:

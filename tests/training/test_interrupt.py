@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 @contextmanager
 def training(dataset: Path, run: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     settings = ["epochs=200", "size=32", "precision=fp32", "batch_norm=trained", "augmentation=none", "batch_size=6"]
+    settings += ["model=test_resnet", "weights=none", "adapt=false"]
     arguments = ["train", str(dataset), "--out", str(run), *[part for item in settings for part in ("--set", item)]]
     process = subprocess.Popen(
         [sys.executable, *options, "-m", "imaging_ft", *arguments],

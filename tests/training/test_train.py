@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from imaging_ft.config import read_yaml
 from imaging_ft.errors import ConfigError, DeviceError, RunError, WeightsError
 from imaging_ft.export.onnx import export_run
-from imaging_ft.training.run import RunFolder
+from imaging_ft.models.factory import create
+from imaging_ft.training.run import RunFolder, save_weights
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.train import train
 from tests.conftest import LABELS, Trained, draw, write_dataset
@@ -39,8 +40,9 @@ def history(run: Path) -> list[dict[str, str]]:
 
 def test_a_run_folder_holds_the_plans_files_and_no_pickle(trained: Trained) -> None:
     found = {path.relative_to(trained.run).as_posix() for path in trained.run.rglob("*") if path.is_file()}
-    checkpoints = {f"checkpoints/{name}.{kind}" for name in ("last", "best") for kind in ("json", "safetensors")}
-    assert found == PLAN | checkpoints
+    names = ("start", "last", "best")
+    checkpoints = {f"checkpoints/{name}.{kind}" for name in names for kind in ("json", "safetensors")}
+    assert found == PLAN | checkpoints | {"checkpoints/previous.safetensors"}
     for name in found:
         data = (trained.run / name).read_bytes()
         assert not data.startswith((b"\x80", b"PK")), f"{name} looks like a pickle"
@@ -98,7 +100,9 @@ def test_a_run_says_what_it_cost_and_what_it_was_trained_on(trained: Trained) ->
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny: Path, tmp_path: Path) -> None:
     weights: list[dict[str, Any]] = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train(str(tiny), tmp_path / name, small(seed=seed, augmentation="radiograph"))
+        train(
+            str(tiny), tmp_path / name, small(seed=seed, augmentation="radiograph", model="test_resnet", weights="none")
+        )
         weights.append(load_file(tmp_path / name / "checkpoints" / "last.safetensors"))
     first, again, other = weights
     assert all((first[name] == again[name]).all() for name in first)
@@ -128,7 +132,7 @@ def test_images_of_any_depth_and_channels_train_and_export(
     card = tmp_path / "card.yaml"
     card.write_text(f"name: data\nroot: data\nimage: {{channels: {channels}, bits: 16, window: {window}}}\n")
     dataset = str(card) if kind == "twelve" else str(tmp_path / "data")
-    train(dataset, tmp_path / "run", small(weights="none", model="resnet18", epochs=0))
+    train(dataset, tmp_path / "run", small(weights="none", model="test_resnet", epochs=0))
     _, info = RunFolder.open(tmp_path / "run").read_model()
     assert (info.input.channels, info.input.dtype) == (channels, dtype)
     assert info.input.window == ((0, 4095) if kind == "twelve" else None)
@@ -140,7 +144,10 @@ def test_images_of_any_depth_and_channels_train_and_export(
     ("model", "norm"), [("timm/resnet18", "auto"), ("convnext_atto", "auto"), ("monai/densenet121", "trained")]
 )
 def test_other_backbones_train_and_export(model: str, norm: str, tiny: Path, tmp_path: Path) -> None:
-    summary = train(str(tiny), tmp_path / "run", small(model=model, weights="none", batch_size=9, batch_norm=norm))
+    weights = tmp_path / "weights.safetensors"  # local, as what starts from random weights has no statistics to freeze
+    save_weights(weights, create(model, classes=2, weights="none").backbone.state_dict())
+    settings = small(model=model, weights=str(weights), batch_size=9, batch_norm=norm, adapt=False)
+    summary = train(str(tiny), tmp_path / "run", settings)
     if model == "convnext_atto":
         assert summary["batch_norm"]["why"] == "the backbone has no batch normalisation"
         return
@@ -154,8 +161,6 @@ def test_other_backbones_train_and_export(model: str, norm: str, tiny: Path, tmp
 def test_local_weights_leave_no_folder_of_this_machine_in_the_model(
     tiny: Path, tmp_path: Path, trained: Trained
 ) -> None:
-    from imaging_ft.training.run import save_weights
-
     state = load_file(trained.run / "model.safetensors")
     backbone = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
     save_weights(tmp_path / "mine.safetensors", backbone)
@@ -166,7 +171,7 @@ def test_local_weights_leave_no_folder_of_this_machine_in_the_model(
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line(tiny: Path, tmp_path: Path) -> None:
-    settings = small(learning_rate=1e30, weights="none", model="resnet18", epochs=3, warmup=0, batch_size=4)
+    settings = small(learning_rate=1e30, weights="none", model="test_resnet", epochs=3, warmup=0, batch_size=4)
     with pytest.raises(RunError, match=r"the training loss is no longer a number; lower --set learning_rate"):
         train(str(tiny), tmp_path / "run", settings)
     assert not (tmp_path / "run" / "model.safetensors").exists()
