@@ -211,13 +211,13 @@ def test_a_fastai_model_says_the_same_as_a_classifier(tmp_path: Path) -> None:
     learner.model.eval()
     with torch.inference_mode(), learner.no_bar():
         expected, _ = learner.get_preds(ds_idx=1)
-    logits, labels = peer.engine.predict(
+    logits, targets = peer.engine.predict(
         fastai_peer.as_classifier(learner.model),
         [(torch.from_numpy(peer.val.levels.transpose(0, 3, 1, 2).copy()), torch.from_numpy(peer.val.targets))],
     )
     assert np.abs(torch.softmax(torch.from_numpy(logits), dim=1).numpy() - expected.numpy()).max() < 1e-3
     assert learner.dls.valid_ds.items[0] == len(peer.train)
-    assert [int(label) for _, label in learner.dls.valid_ds] == labels.tolist()
+    assert [int(label) for _, label in learner.dls.valid_ds] == targets.argmax(axis=1).tolist()
 
 
 def test_one_command_trains_peers_measures_them_and_writes_tables_and_skips_what_is_done(tmp_path: Path) -> None:

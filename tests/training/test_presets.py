@@ -1,0 +1,219 @@
+"""What each preset trains, and that none falls below a plain fine-tune where the domain is far."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from imaging_ft.errors import ConfigError
+from imaging_ft.models.factory import create
+from imaging_ft.models.stages import parameter_stages
+from imaging_ft.training.optimiser import Optimiser
+from imaging_ft.training.settings import PRESETS, TrainSettings, merged, resumed_settings
+from imaging_ft.training.train import train
+from imaging_ft.types import Json
+from tests.conftest import write_dataset
+
+TINY: Json = {"model": "test_resnet", "weights": "none", "size": 32, "precision": "fp32", "batch_size": 16}
+
+
+def tiny(**values: Any) -> TrainSettings:
+    return TrainSettings.checked(TINY | {"augmentation": "none"} | values, where="test")
+
+
+def changed(run: Path) -> set[str]:
+    """Return the parameters and buffers that differ between where a run started and where it ended."""
+    start, last = (load_file(run / "checkpoints" / f"{name}.safetensors") for name in ("start", "last"))
+    return {name for name, value in start.items() if not value.equal(last[f"raw/{name}"])}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_dataset(tmp_path_factory.mktemp("data"), per_group=1))
+
+
+def far(folder: Path, *, classes: int = 8, contrast: float = 3.0, seed: int = 0) -> str:
+    """Write dark, tightly cropped gratings: each class another direction, far from any photograph's statistics."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:32, 0:32]
+    for label in range(classes):
+        turn = np.pi * label / classes
+        for split, count in (("train", 10), ("val", 6)):
+            for index in range(count):
+                wave = np.cos(1.6 * (columns * np.cos(turn) + rows * np.sin(turn)) + rng.uniform(0, 2 * np.pi))
+                image = 6 + contrast * wave + rng.normal(0, 0.5, wave.shape)
+                path = folder / split / f"c{label}" / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8))
+    return str(folder)
+
+
+def test_no_preset_ends_below_a_plain_fine_tune_of_the_same_length_in_a_far_domain(tmp_path: Path) -> None:
+    dataset = far(tmp_path / "far")
+    same: Json = {"size": 64, "precision": "fp32", "augmentation": "none", "epochs": 8, "batch_size": 16}
+    plain = {"batch_norm": "trained", "layer_decay": 1.0, "average": False, "adapt": False, "preset": "balanced"}
+    reached: dict[str, float] = {}
+    for name in ("plain", *PRESETS):
+        settings = TrainSettings.checked(same | (plain if name == "plain" else {"preset": name}), where="test")
+        summary = train(dataset, tmp_path / name, settings)
+        reached[name] = summary["validation"]["balanced_accuracy"]
+    assert reached["plain"] > 0.6, "the plain fine-tune learns it"
+    assert all(reached[preset] >= reached["plain"] - 0.05 for preset in PRESETS), reached
+
+
+def test_a_far_domain_trains_every_stage_and_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    dataset = far(tmp_path / "far", contrast=0.3)
+    base: Json = {"size": 32, "precision": "fp32", "augmentation": "none", "preset": "fast"}
+    run = tmp_path / "run"
+    summary = train(dataset, run, TrainSettings.checked(base, where="test"), say=said.append)
+    if not summary["probe"]["far_domain"]:
+        pytest.fail("these images are meant to be far")
+    assert summary["epochs"] == 6, "half as many again as the preset's four"
+    assert summary["adapted"]["trained"] == "all"
+    assert any("far domain: the probe says little" in line for line in said)
+    assert any("far domain: 6 epochs instead of 4" in line for line in said)
+    assert "backbone.conv_stem.weight" in changed(run)
+    kept = train(dataset, tmp_path / "kept", TrainSettings.checked(base | {"adapt": False, "epochs": 1}, where="test"))
+    assert kept["adapted"] == {}
+
+
+def test_fast_trains_the_head_and_what_scales_and_shifts(data: str, tmp_path: Path) -> None:
+    summary = train(data, tmp_path / "run", tiny(preset="fast", epochs=1, batch_norm="frozen", adapt=False))
+    model = create("test_resnet", classes=3, weights="none")
+    stages = parameter_stages(model)
+    ndim = {name: parameter.ndim for name, parameter in model.named_parameters()}
+    moved = changed(tmp_path / "run")
+    assert "head.weight" in moved
+    assert {name for name in moved if stages[name] != "head"}
+    assert all(ndim[name] == 1 for name in moved if stages[name] != "head")
+    assert summary["cost"]["trainable_share"] < 0.2
+
+
+def test_frozen_stages_keep_their_weights_to_the_bit(data: str, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", tiny(epochs=1, freeze=["stem", "stage1", "stage2"], batch_norm="trained"))
+    stages = parameter_stages(create("test_resnet", classes=3, weights="none"))
+    moved = {stages[name] for name in changed(tmp_path / "run") if name in stages}
+    assert moved == {"stage3", "stage4", "head"}
+
+
+def test_stages_join_one_after_the_other_from_the_head_down() -> None:
+    model = create("test_resnet", classes=3, weights="none")
+    stages = parameter_stages(model)
+    optimiser = Optimiser(model, tiny(unfreeze_over=0.5).resolved(), steps=100)
+    joined: list[set[str]] = []
+    for step in (0, 15, 30, 50, 99):
+        optimiser.prepare(step)
+        joined.append({stages[name] for name, parameter in model.named_parameters() if parameter.requires_grad})
+    assert joined[0] == {"head"}
+    assert all(before <= after for before, after in pairwise(joined))
+    assert joined[1] < joined[2] < joined[3] == joined[4] == set(stages.values())
+
+
+def test_deeper_stages_have_lower_rates() -> None:
+    model = create("test_resnet", classes=3, weights="none")
+    optimiser = Optimiser(model, tiny(layer_decay=0.5, annealing="constant", warmup=0.0).resolved(), steps=10)
+    optimiser.prepare(0)
+    rates = {id(parameter): group["lr"] for group in optimiser.raw.param_groups for parameter in group["params"]}
+    named = dict(model.named_parameters())
+    head, stem = rates[id(named["head.weight"])], rates[id(next(iter(named.values())))]
+    assert head == optimiser.rate == 1e-3
+    assert stem <= head / 8
+
+
+def test_l2_sp_keeps_weights_near_where_they_started(data: str, tmp_path: Path) -> None:
+    far_away: dict[float, float] = {}
+    for strength in (0.0, 200.0):
+        run = tmp_path / f"{strength:g}"
+        train(data, run, tiny(epochs=2, l2_sp=strength, batch_norm="frozen", weights="none"))
+        start, last = (load_file(run / "checkpoints" / f"{name}.safetensors") for name in ("start", "last"))
+        moved = [
+            (last[f"raw/{name}"] - value).norm()
+            for name, value in start.items()
+            if name.startswith("backbone") and value.is_floating_point()
+        ]
+        far_away[strength] = float(torch.stack(moved).norm())
+    assert far_away[200.0] < 0.8 * far_away[0.0]
+
+
+def test_from_scratch_has_no_probe(data: str, tmp_path: Path) -> None:
+    summary = train(data, tmp_path / "run", tiny(epochs=1))
+    assert (summary["probe"]["head"], summary["probe"]["strength"]) == ("random", None)
+    assert summary["batch_norm"]["statistics"] == "trained"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"loss": "focal"},
+        {"label_smoothing": 0.1},
+        {"mixup": 0.4},
+        {"augmix": True, "augmentation": "mr"},
+        {"class_weights": {"ring": 3}},
+        {"annealing": "one_cycle"},
+        {"annealing": "linear"},
+        {"recompute": True},
+        {"accumulate": 3},
+        {"clip": 0.1},
+    ],
+    ids=str,
+)
+def test_each_way_to_train_changes_the_result_and_gives_a_model(
+    values: Json, data: str, plain: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    train(data, tmp_path / "run", tiny(epochs=2, **values))
+    found = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    assert all(bool(value.isfinite().all()) for value in found.values() if value.is_floating_point())
+    if values != {"recompute": True}:  # the same gradients in less memory
+        assert any(not value.equal(found[name]) for name, value in plain.items())
+
+
+@pytest.fixture(scope="module")
+def plain(data: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    run = tmp_path_factory.mktemp("plain") / "run"
+    train(data, run, tiny(epochs=2))
+    return load_file(run / "checkpoints" / "last.safetensors")
+
+
+def test_a_class_weight_for_an_unknown_class_is_refused(data: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no class named 'rong'; did you mean 'ring'"):
+        train(data, tmp_path / "run", tiny(class_weights={"rong": 2}))
+
+
+def test_a_preset_fills_in_what_is_not_given_and_no_more() -> None:
+    assert TrainSettings(preset="robust").resolved().epochs == PRESETS["robust"]["epochs"]
+    assert TrainSettings(preset="robust", epochs=3, steer=False).resolved().steer is False
+    whole = TrainSettings(preset="fast").resolved().model_dump(mode="json")
+    assert TrainSettings.checked(merged(whole, {}), where="test").resolved().trained == "affine"
+    robust = TrainSettings.checked(merged(whole, {"preset": "robust"}), where="test").resolved()
+    assert (robust.trained, robust.epochs, robust.steer) == ("all", PRESETS["robust"]["epochs"], True)
+
+
+def test_what_is_resumed_keeps_its_settings(tmp_path: Path) -> None:
+    from imaging_ft.config import to_yaml
+
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(TrainSettings(seed=3, epochs=5).resolved()))
+    assert resumed_settings(path, {"workers": 2, "seed": 3}).workers == 2
+    with pytest.raises(ConfigError, match="the run was begun with epochs=5, which --resume can't change"):
+        resumed_settings(path, {"epochs": 9})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"time_budget": "soon"}, "a time such as 90s, 10m or 1.5h is expected"),
+        ({"fold": 4, "folds": 3}, "give folds, and a fold from 1 to it"),
+        ({"weights": "none", "from_run": "runs/a"}, "both say where to start"),
+        ({"preset": "quick"}, "preset"),
+        ({"freeze": ["stage9"]}, "freeze"),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(values: Json, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainSettings.checked(values, where="settings")
