@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The interpreter that .venv is made with; `make demo PYTHON=/path/to/python` names another one.
 PYTHON ?=
-# Worker processes of pytest; 0 runs the tests in one process.
-WORKERS ?= 0
+# Worker processes of pytest; WORKERS=0 runs the tests in one process.
+WORKERS ?= 2
 # What the installed packages follow from.
 KEY = cksum pyproject.toml constraints.txt
 
@@ -25,7 +25,7 @@ demo: setup ## train, export, predict and report on the sample data, into runs/d
 
 # One thread each: the tests' networks are tiny, and two threads that wait for each other on a busy machine
 # were ten times slower.
-test: lint ## lint, then run every test (WORKERS=2 spreads them over processes)
+test: lint ## lint, then run every test (in two processes; WORKERS=0: in one)
 	@echo "pytest"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 

@@ -52,7 +52,7 @@ def test_other_images_weights_or_statistics_are_other_features(cache: Path) -> N
     embed(model, levels())
     embed(model, levels(seed=1))
     with torch.no_grad():
-        model.get_submodule("backbone.layer4.1.bn2").weight.add_(1)
+        model.get_parameter("backbone.layer4.1.bn2.weight").add_(1)
     embed(model, levels())
     model.get_buffer("backbone.bn1.running_mean").add_(1)
     embed(model, levels())

@@ -63,7 +63,7 @@ def test_scores_are_scikit_learns() -> None:
 
 def test_multi_label_scores_count_every_label() -> None:
     rng = np.random.default_rng(0)
-    logits, truth = rng.normal(size=(50, 3)), rng.integers(0, 2, (50, 3))
+    logits, truth = rng.normal(size=(50, 3)), rng.integers(0, 2, (50, 3)).astype(np.float64)
     found = score(logits, truth, task=Task.MULTILABEL)
     said = logits >= 0
     assert found.accuracy == pytest.approx((said == truth).all(axis=1).mean())

@@ -54,15 +54,15 @@ def far(folder: Path, *, classes: int = 8, contrast: float = 3.0, seed: int = 0)
 
 
 def test_no_preset_ends_below_a_plain_fine_tune_of_the_same_length_in_a_far_domain(tmp_path: Path) -> None:
-    dataset = far(tmp_path / "far")
-    same: Json = {"size": 64, "precision": "fp32", "augmentation": "none", "epochs": 8, "batch_size": 16}
+    dataset = far(tmp_path / "far", classes=6)
+    same: Json = {"size": 48, "precision": "fp32", "augmentation": "none", "epochs": 6, "batch_size": 16}
     plain = {"batch_norm": "trained", "layer_decay": 1.0, "average": False, "adapt": False, "preset": "balanced"}
     reached: dict[str, float] = {}
     for name in ("plain", *PRESETS):
         settings = TrainSettings.checked(same | (plain if name == "plain" else {"preset": name}), where="test")
         summary = train(dataset, tmp_path / name, settings)
         reached[name] = summary["validation"]["balanced_accuracy"]
-    assert reached["plain"] > 0.6, "the plain fine-tune learns it"
+    assert reached["plain"] > 0.5, "the plain fine-tune learns it"
     assert all(reached[preset] >= reached["plain"] - 0.05 for preset in PRESETS), reached
 
 
