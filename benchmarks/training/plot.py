@@ -46,7 +46,7 @@ def _methods(axes: Any, found: Comparison) -> None:
     names = [METHODS[method].title.replace("`", "") for method in found.methods]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("balanced accuracy on test (%); lines: lowest to highest seed")
+    axes.set_xlabel("balanced accuracy on test (%)\nlines: lowest to highest seed")
     axes.set_title(found.title)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8)
