@@ -76,6 +76,19 @@ def load_run(path: Path) -> EarlierRun:
     return EarlierRun(path, model, labels, backbone, weight, bias)
 
 
+def practised(path: Path) -> list[str]:
+    """Return the conditions that a run's model has met in training; of weights that are no run's, none is known.
+
+    `path` is the run's folder, or the weights in it.
+    """
+    folder = path.parent if path.name == WEIGHTS else path
+    if not (folder / INFO).is_file():
+        return []
+    provenance = _described(folder).get("provenance")
+    found = provenance.get("practised") if isinstance(provenance, dict) else None
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
 def architecture(name: str) -> str:
     """Return a model's name without the tag of its weights: `timm/resnet18` for `timm/resnet18.a1_in1k`.
 

@@ -53,7 +53,9 @@ def calibrate(logits: Floats, targets: Floats, *, method: str, task: Task) -> Ca
         loss = negative_log_likelihood(logits, targets, task=task)
         return Calibration(1.0, loss, loss, "as set: not calibrated")
     found = fit_temperature(logits, targets, task=task)
-    return fit_vector(logits, targets, found, task=task) if method == "vector" and not found.note else found
+    if method == "vector" and not _no_error(logits, targets, task):
+        return fit_vector(logits, targets, found, task=task)
+    return found
 
 
 def fit_temperature(logits: Floats, targets: Floats, *, task: Task = Task.MULTICLASS) -> Calibration:

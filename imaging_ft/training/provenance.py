@@ -12,7 +12,8 @@ from imaging_ft.augment.recipe import Recipe
 from imaging_ft.bundle import file_sha256
 from imaging_ft.config import to_yaml
 from imaging_ft.data import Prepared
-from imaging_ft.models.earlier import WEIGHTS
+from imaging_ft.models.earlier import WEIGHTS, practised
+from imaging_ft.models.factory import NONE, PRETRAINED
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.types import Json, Split
 
@@ -45,7 +46,7 @@ def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe) -> Json:
         },
         "backbone": settings.model,
         "augmentation": recipe.name,
-        "practised": recipe.practised(),
+        "practised": sorted({*recipe.practised(), *practised_before(settings)}),
         "held_out": list(settings.hold_out),
         "went_on_from": _earlier(settings),
         "conditions": data.card.conditions,
@@ -63,6 +64,12 @@ def _earlier(settings: TrainSettings) -> Json | None:
     if settings.from_run is None:
         return None
     return {"run": Path(settings.from_run).name, "model_sha256": file_sha256(Path(settings.from_run) / WEIGHTS)}
+
+
+def practised_before(settings: TrainSettings) -> list[str]:
+    """Return the conditions that an earlier run had met, from whose weights a training goes on."""
+    start = settings.from_run or settings.weights
+    return [] if start in {PRETRAINED, NONE} else practised(Path(start))
 
 
 def _without_folders(settings: TrainSettings) -> TrainSettings:

@@ -25,6 +25,7 @@ from imaging_ft.training.job import Job, Say
 from imaging_ft.training.judge import make_judge
 from imaging_ft.training.objective import Objective, class_weights
 from imaging_ft.training.odds import from_report
+from imaging_ft.training.provenance import practised_before
 from imaging_ft.training.retain import load_retained
 from imaging_ft.training.run import RunFolder, write_text
 from imaging_ft.training.settings import TrainSettings
@@ -102,6 +103,9 @@ def open_job(
         run.sweep()
     for warning in data.warnings:
         say(f"warning: {warning}")
+    met = sorted({*settings.hold_out}.intersection(practised_before(settings)))
+    if met:
+        say(f"warning: {', '.join(met)}: held out, but the earlier run has practised it, and reports will say so")
     train = load_images(data, data.of(Split.TRAIN), spec, track=track, what="loading train")
     val = load_images(data, data.of(Split.VAL), spec, track=track, what="loading val")
     retained = None

@@ -62,7 +62,8 @@ def choose_treatment(job: Job, candidates: Sequence[Candidate]) -> tuple[Treatme
     Training with frozen statistics begins from the best start, with trained ones from the re-estimated start: the
     batches' own statistics are near to those. Where the probe shows a far domain, training that touches everything at
     one rate competes too (the plain fine-tune that no preset may end below), every stage trains from the first step,
-    and there are half as many epochs again. The model is left at the start that was chosen.
+    without a moving average (weights move too far for one), and there are half as many epochs again. The model is left
+    at the start that was chosen.
     """
     options = _options(job, candidates)
     far = candidates[0].start.far and job.settings.adapt
@@ -70,7 +71,7 @@ def choose_treatment(job: Job, candidates: Sequence[Candidate]) -> tuple[Treatme
     if len(options) > 1:
         steps = min(FAR_STEPS if far else STEPS, max(1, (job.settings.epochs or 0) * len(job.batches())))
         for name, option in options.items():
-            found = _trial(job, option, steps=steps, what=f"trial: {name}")
+            found = _trial(job, option, steps=steps, annealed=far, what=f"trial: {name}")
             if found is not None:
                 trials[name] = found
         for name, found in trials.items():
@@ -125,22 +126,25 @@ def _only_reason(job: Job) -> str:
 
 
 def _far_base(settings: TrainSettings) -> Json:
-    changes: Json = {"trained": "all", "unfreeze_over": 0.0}
+    changes: Json = {"trained": "all", "unfreeze_over": 0.0, "average": False}
     return {name: value for name, value in changes.items() if getattr(settings, name) != value}
 
 
-def _trial(job: Job, option: _Option, *, steps: int, what: str) -> Judged | None:
-    """Return what a few steps at rates that rise to the peak make of a copy of the model; None where they break it."""
+def _trial(job: Job, option: _Option, *, steps: int, annealed: bool, what: str) -> Judged | None:
+    """Return what a few steps make of a copy of the model; None where they break it.
+
+    The rates rise to the peak, and the look ends there; or, `annealed`, they fall again as the run's own will. At the
+    peak, a net whose statistics move far validates by chance.
+    """
     copied = copy.deepcopy(job.model)
     copied.load_state_dict(option.candidate.state)
     batches = job.batches()
-    settings = job.settings.model_copy(
-        update={**option.changes, "annealing": "constant", "average": False, "l2_sp": 0.0}
-    )
+    fixed: Json = {} if annealed else {"annealing": "constant"}
+    settings = job.settings.model_copy(update={**option.changes, **fixed, "average": False, "l2_sp": 0.0})
     trainer = Trainer(job.engine, copied, batches, settings, job.objective, frozen=option.frozen, steps=steps)
     try:
         for step, (batch, images) in enumerate(job.track(islice(endless(batches), steps), what, steps)):
-            trainer.factor = (step + 1) / steps  # a warm-up of its own: this is a short look, not a run
+            trainer.factor = 1.0 if annealed else (step + 1) / steps
             trainer.step(batch, step, images)
     except NotFinite:
         return None

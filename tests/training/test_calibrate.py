@@ -97,7 +97,7 @@ def test_thresholds_and_vector_scaling_land_in_the_model(tmp_path: Path) -> None
         size=32,
         precision="fp32",
         augmentation="none",
-        epochs=1,
+        epochs=0,  # random weights: validation holds errors for sure
         calibration="vector",
         operating_point="sensitivity=0.9",
     )
