@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,12 @@ class Axis(StrEnum):
     MOTION = "motion"
     LIGHTING = "lighting"
     SENSOR = "sensor"
+
+
+BackboneStage = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
+Stage = Literal[BackboneStage, "head"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The parts of a classifier, in the order in which an image passes them."""
 
 
 class Status(StrEnum):

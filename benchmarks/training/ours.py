@@ -20,7 +20,7 @@ from imaging_ft.types import Json
 
 SET_UP = ("model", "check", "load", "measure")
 """Phases of `summary.json` that the peers' seconds hold no counterpart of: their images are in memory already."""
-AFTER = ("calibrate",)
+AFTER = ("interpolate", "calibrate")
 """Phases that follow the epochs; whatever else is neither set-up nor an epoch is laid before the first epoch."""
 _LOOK_EVERY = 0.5
 

@@ -12,7 +12,7 @@ from benchmarks.training.budget import Stopwatch, Trained
 from benchmarks.training.frozen import Frozen
 from benchmarks.training.plan import Options, Work
 from imaging_ft.augment.recipe import Recipe, load_recipe
-from imaging_ft.data import Images, load_images
+from imaging_ft.data import Images, input_spec, load_images
 from imaging_ft.models.factory import Classifier, create
 from imaging_ft.models.weights import EMBEDDED
 from imaging_ft.preprocess import InputSpec
@@ -87,17 +87,7 @@ def open_peer(frozen: Frozen, work: Work, options: Options) -> Peer:
     data = frozen.data
     probe = create(EMBEDDED, classes=len(data.labels))
     mean, std = probe.normalisation
-    values = {
-        "channels": data.image.channels,
-        "dtype": f"uint{data.image.bits}",
-        "height": options.size,
-        "width": options.size,
-        "window": data.image.window,
-        "resize": "stretch",
-        "mean": mean,
-        "std": std,
-    }
-    spec = InputSpec.checked(values, where=f"{data.card.name}: image")
+    spec = input_spec(data, height=options.size, width=options.size, mean=mean, std=std)
     train, val, test = (load_images(data, data.of(split), spec) for split in (Split.TRAIN, Split.VAL, Split.TEST))
     levels, _ = next(clean_batches(train, 8))
     engine = make_engine(probe, levels, device="cpu", precision=options.precision, classes=len(data.labels))

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from imaging_ft.data import Prepared, load_images
+from imaging_ft.data import Prepared, input_spec, load_images
 from imaging_ft.models.factory import Classifier, create
 from imaging_ft.models.weights import EMBEDDED
-from imaging_ft.preprocess import InputSpec
 from imaging_ft.types import Split, Track
 
 SIZE = 160
@@ -51,9 +50,7 @@ def see(data: Prepared, track: Track) -> Seen:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     mean, std = model.normalisation
-    values = {"channels": data.image.channels, "dtype": f"uint{data.image.bits}", "height": SIZE, "width": SIZE}
-    values |= {"window": data.image.window, "mean": mean, "std": std}
-    spec = InputSpec.checked(values, where=f"{data.card.name}: image")
+    spec = input_spec(data, height=SIZE, width=SIZE, mean=mean, std=std)
     features = np.empty((len(data.samples), model.head.in_features), np.float32)
     place = {sample.id: index for index, sample in enumerate(data.samples)}
     with _listening(model) as sums, torch.inference_mode():

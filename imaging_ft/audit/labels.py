@@ -7,14 +7,12 @@ Confident learning: Northcutt, Jiang & Chuang, Journal of Artificial Intelligenc
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
+from imaging_ft.models.scores import fit_logistic
 from imaging_ft.types import Floats, Ints, Track
 
 FOLDS = 5
@@ -107,10 +105,7 @@ def out_of_fold(
     """Return probabilities [n, classes], each by a probe that didn't see the image; classes weigh the same."""
     found = np.zeros((len(targets), classes))
     for kept, held in track(parts, "cross-validating labels", len(parts)):
-        probe: Any = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=200)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # half-way is near enough to doubt a label
-            probe.fit(values[kept], targets[kept])
+        probe = fit_logistic(values[kept], targets[kept], strength=STRENGTH, iterations=200)
         found[np.ix_(held, probe.classes_)] = probe.predict_proba(values[held])
     return found
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.data import Prepared, Sample
+from imaging_ft.data import Prepared, Sample, input_spec
 from imaging_ft.image import read_image
 from imaging_ft.preprocess import InputSpec, to_levels
 from imaging_ft.types import Ints, Levels, Pixels, Track
@@ -60,10 +60,7 @@ class Measures:
 
 def measure(data: Prepared, track: Track) -> Measures:
     """Return what every image of a data set measures; the files are read side by side."""
-    spec = InputSpec.checked(
-        {"channels": data.image.channels, "dtype": f"uint{data.image.bits}", "window": data.image.window},
-        where=f"{data.card.name}: image",
-    )
+    spec = input_spec(data)
 
     def work(sample: Sample) -> tuple[object, ...]:
         return measure_image(read_image(sample.path), spec)

@@ -11,7 +11,7 @@ import numpy as np
 from imaging_ft.audit.check import Checked
 from imaging_ft.audit.result import Finding
 from imaging_ft.config import reason
-from imaging_ft.data import Sample, load
+from imaging_ft.data import Sample, input_spec, load
 from imaging_ft.errors import ImageError, InputError
 from imaging_ft.image import read_image
 from imaging_ft.preprocess import InputSpec, conform, to_levels
@@ -94,14 +94,7 @@ def render_page(checked: Checked, *, track: Track = silent) -> str:
 def _sections(checked: Checked, track: Track) -> list[Section]:
     left_out = {problem.sample.id: problem.sample for problem in checked.data.skipped}
     samples = left_out | {sample.id: sample for sample in checked.data.samples}
-    spec = InputSpec.checked(
-        {
-            "channels": checked.data.image.channels,
-            "dtype": f"uint{checked.data.image.bits}",
-            "window": checked.data.image.window,
-        },
-        where=f"{checked.data.card.name}: image",
-    )
+    spec = input_spec(checked.data)
     findings = checked.check.findings
     wanted = {name for finding in findings for example in finding.examples[:SHOWN] for name in example.images}
     pictures: dict[str, str] = {}

@@ -34,8 +34,15 @@ def export(
         return
     parity = bundle.parity
     print(
-        f"parity: {parity.images} validation images agree;"
+        f"parity: {_agreeing(parity.images, parity.top1_agreement)};"
         f" probabilities at most {parity.max_probability_difference:.1e} apart"
     )
     show_files([("model", out), ("sha256", out.with_name(f"{out.name}.sha256"))])
     print(f"{out.stat().st_size / 1e6:.1f} MB; next: imaging-ft report {out} DATASET --out report/")
+
+
+def _agreeing(images: int, share: float) -> str:
+    """Return how many images agree; of a multi-label task, a few may lie on a threshold's two sides by rounding."""
+    if share >= 1:
+        return f"{images} validation images agree"
+    return f"{share:.1%} of {images} validation images agree, the others lie at a threshold"

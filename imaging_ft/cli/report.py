@@ -9,7 +9,7 @@ import typer
 from imaging_ft.cli.console import AsJson, Dataset, SkipBad, progress, say, show_files
 from imaging_ft.cli.predict import DeviceOption, Model
 from imaging_ft.inference import Device
-from imaging_ft.types import Split
+from imaging_ft.types import Split, Task
 
 if TYPE_CHECKING:
     from imaging_ft.report.result import Estimate, Report
@@ -71,6 +71,8 @@ def report(
         print(result.model_dump_json(indent=2))
     else:
         print(f"{'':12}{'accuracy':>9}  {'95% interval':<16}{'n':>6}")
+        if result.model.task == Task.MULTILABEL:
+            print("(accuracy counts an image only where every label is right)")
         _line("clean", result.overall.n, result.overall.metrics.get("accuracy"))
         if result.mean:
             print(f"{'mean':<12}{result.mean['accuracy']:>9.3f}  over {_synthetic(result)} synthetic conditions")

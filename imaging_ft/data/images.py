@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,15 @@ def load_images(
 ) -> Images:
     """Return samples of a data set as the network sees them, from the cache where it holds them."""
     return Images(_levels(data, samples, spec, track, what), targets(samples, data.labels, data.card.task))
+
+
+def input_spec(data: Prepared, **values: Any) -> InputSpec:
+    """Return the input contract for a data set's images; `values` are its further fields, such as `height` and `mean`.
+
+    Raises ConfigError where they don't fit together, such as a window on 8 bits.
+    """
+    own = {"channels": data.image.channels, "dtype": f"uint{data.image.bits}", "window": data.image.window}
+    return InputSpec.checked(own | values, where=f"{data.card.name}: image")
 
 
 def targets(samples: Sequence[Sample], labels: Sequence[str], task: Task) -> Targets:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from imaging_ft.data import Prepared, Sample, load_images, prepare
+from imaging_ft.data import Prepared, Sample, input_spec, load_images, prepare
 from imaging_ft.data.draws import units_of
 from imaging_ft.data.folds import folds as deal_folds
 from imaging_ft.errors import DataError, WeightsError
@@ -17,7 +17,7 @@ from imaging_ft.models.factory import NONE, PRETRAINED, Classifier, create
 from imaging_ft.models.features import embed, pick_device
 from imaging_ft.models.scores import log_me, nearest_neighbours, probe_folds, spread_of_difference
 from imaging_ft.models.weights import EMBEDDED
-from imaging_ft.preprocess import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from imaging_ft.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from imaging_ft.types import Floats, Ints, Levels, Split, Task, Track, silent
 
 RANDOM = "random"
@@ -159,9 +159,7 @@ def _data(
     fold_of = _folds(data, seed)
     pool = tuple(sample for sample in data.samples if sample.id in fold_of)
     pool = _thinned(pool, fold_of, images, seed)
-    values = {"channels": data.image.channels, "dtype": f"uint{data.image.bits}", "height": size, "width": size}
-    values |= {"window": data.image.window, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    spec = InputSpec.checked(values, where=f"{data.card.name}: image")
+    spec = input_spec(data, height=size, width=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     loaded = load_images(data, pool, spec, track=track, what="loading images")
     units = units_of(pool, data.hashes)
     return _Data(

@@ -54,10 +54,19 @@ def _probe(train: Floats, targets: Floats, test: Floats, *, multilabel: bool) ->
 
 
 def _regress(train: Floats, labels: Ints, test: Floats) -> Ints:
-    regression: Any = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=_ITERATIONS, tol=1e-3)
+    return fit_logistic(train, labels, strength=STRENGTH, iterations=_ITERATIONS, tolerance=1e-3).predict(test)
+
+
+def fit_logistic(features: Floats, labels: Ints, *, strength: float, iterations: int, tolerance: float = 1e-4) -> Any:
+    """Return scikit-learn's logistic regression of labels [n] on features [n, features]; classes weigh the same.
+
+    `strength` is the inverse of the regularisation's. It stops after `iterations` without a word: what it hasn't found
+    by then is no use to a probe.
+    """
+    regression: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=iterations, tol=tolerance)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what a hundred steps don't find is no use to a user
-        return regression.fit(train, labels).predict(test)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return regression.fit(features, labels)
 
 
 def balanced_accuracy(targets: Floats, predicted: Floats, *, multilabel: bool) -> float:

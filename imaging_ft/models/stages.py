@@ -8,15 +8,12 @@ four equal parts. Layers after the last stage (a final norm, a wide last convolu
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 from torch import nn
 
 from imaging_ft.models.factory import Classifier
-
-Stage = Literal["stem", "stage1", "stage2", "stage3", "stage4", "head"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-"""From the image to the logits."""
+from imaging_ft.types import STAGES, Stage
 
 _PARTS = 4
 _KNOWN_ENDS: tuple[tuple[str, ...], ...] = (

@@ -105,9 +105,10 @@ def operating_points(
     """Return each class's threshold on its probability, and what it reaches on validation.
 
     `found` [n, classes] are probabilities. `sensitivity=0.95` takes the largest threshold that at least 95% of the
-    class's images reach; `specificity=0.9` the smallest below which at least 90% of the others stay. A class without
-    such images keeps 0.5, and so do all without a point. The figures are of the images that the thresholds were
-    chosen on: on others they will be somewhat lower.
+    class's images reach; `specificity=0.9` the smallest below which at least 90% of the others stay. Of all that decide
+    alike, it is the one in the middle between two probabilities: on one of them, the exported graph's rounding would
+    decide. A class without such images keeps 0.5, and so do all without a point. The figures are of the images that the
+    thresholds were chosen on: on others they will be somewhat lower.
     """
     thresholds = dict.fromkeys(labels, DEFAULT_THRESHOLD)
     reached: Json = {}
@@ -118,11 +119,14 @@ def operating_points(
             kind, wanted = parse_operating_point(point)
             if kind == "sensitivity" and len(inside):
                 allowed = int(np.floor((1 - wanted) * len(inside) + 1e-9))  # images that may be missed
-                thresholds[label] = float(np.sort(inside)[allowed])
+                reaching = np.sort(inside)[allowed]
+                below = found[found[:, index] < reaching, index]
+                thresholds[label] = float(reaching + below.max(initial=0.0)) / 2
             if kind == "specificity" and len(outside):
                 stay = int(np.ceil(wanted * len(outside) - 1e-9))
-                ordered = np.sort(outside)
-                thresholds[label] = float(np.nextafter(ordered[stay - 1], 2.0))
+                staying = np.sort(outside)[stay - 1]
+                above = found[found[:, index] > staying, index]
+                thresholds[label] = float(staying + above.min(initial=1.0)) / 2
         threshold = thresholds[label]
         reached[label] = {
             "threshold": threshold,

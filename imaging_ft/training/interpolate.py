@@ -53,7 +53,7 @@ def mix(job: Job, outcome: Outcome) -> Mixed:
     before = _retained_accuracy(job, model, interpolated(start, end, 0.0)) if retained else 0.0
     for alpha in job.track(ALPHAS, "interpolating", len(ALPHAS)):
         model.load_state_dict(interpolated(start, end, alpha))
-        judged = job.judge(job.engine, model)
+        judged = outcome.judged if alpha == 1 else job.judge(job.engine, model)
         tried[f"{alpha:g}"] = judged.value(metric)
         if retained:
             after = retained.score(job.engine, model, size).balanced_accuracy

@@ -30,8 +30,6 @@ class Job:
     recipe: Recipe
     clutter: Levels
     """Images that the recipe may lay over others."""
-    families: tuple[str, ...]
-    """Condition families of the recipe that can be drawn here."""
     run: RunFolder
     engine: Engine
     model: Classifier
@@ -56,6 +54,11 @@ class Job:
     def task(self) -> Task:
         """What the model decides."""
         return self.data.card.task
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The condition families of the recipe that can be drawn here."""
+        return self.judge.families
 
     @property
     def from_scratch(self) -> bool:

@@ -98,6 +98,11 @@ class Judge:
         return Judged(score(logits[: self.clean], self.images.targets[: self.clean], task=self.task), found)
 
     @property
+    def families(self) -> tuple[str, ...]:
+        """The condition families of the recipe that can be drawn on these images."""
+        return tuple(name for name in self.parts if name != AS_TRAINED)
+
+    @property
     def clean_images(self) -> Images:
         """The validation images as they are."""
         return Images(self.images.levels[: self.clean], self.images.targets[: self.clean])

@@ -265,7 +265,8 @@ class Loop:
         write_checkpoint(self._job.run.checkpoints, BEST, weights, {"epoch": epoch}, row=self.progress.rows[epoch])
 
     def _remember(self, tensors: dict[str, Tensor], progress: Json) -> None:
-        self._snapshot = ({name: value.detach().clone() for name, value in tensors.items()}, progress)
+        # In the processor's memory: a device's is for what trains.
+        self._snapshot = ({name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}, progress)
 
     def _roll_back(self) -> None:
         """Go back to the last checkpoint with half the rate; raises RunError after the third time."""

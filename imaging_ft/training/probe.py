@@ -1,6 +1,5 @@
 """The linear probe: a head on features of the frozen backbone, where fine-tuning starts (LP-FT, Kumar et al. 2022)."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from imaging_ft.models.factory import Classifier
+from imaging_ft.models.scores import fit_logistic
 from imaging_ft.training.calibrate import fit_temperature
 from imaging_ft.training.judge import Judged
 from imaging_ft.types import Floats, Ints, Task
@@ -100,8 +98,5 @@ def _one_label(features: Floats, present: Any, strength: float) -> tuple[Doubles
 
 
 def _logistic(features: Floats, labels: Ints, strength: float) -> tuple[Doubles, Doubles]:
-    regression: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=300)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fine-tuning goes on from here in any case
-        regression.fit(features, labels)
+    regression = fit_logistic(features, labels, strength=strength, iterations=300)
     return np.asarray(regression.coef_, np.float64), np.asarray(regression.intercept_, np.float64)

@@ -6,6 +6,8 @@ Nothing here has a state of its own, so a run that is taken up again needs to kn
 import math
 from typing import Literal
 
+from imaging_ft.types import STAGES, Stage
+
 Annealing = Literal["cosine", "one_cycle", "linear", "constant"]
 
 WARMUP: dict[Annealing, float] = {"cosine": 0.1, "one_cycle": 0.3, "linear": 0.1, "constant": 0.0}
@@ -13,9 +15,6 @@ WARMUP: dict[Annealing, float] = {"cosine": 0.1, "one_cycle": 0.3, "linear": 0.1
 
 ONE_CYCLE_START = 0.04
 """Share of the peak where one-cycle starts: 1/25, as in fastai and torch."""
-
-STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
-"""The parts of a backbone with its head, in the order in which an image passes them."""
 
 
 def rate(step: int, steps: int, *, kind: Annealing, warmup: float | None = None) -> float:
@@ -36,7 +35,7 @@ def rate(step: int, steps: int, *, kind: Annealing, warmup: float | None = None)
     return 1 - fallen if kind == "linear" else _half_cosine(fallen)
 
 
-def unfrozen(progress: float, share: float) -> tuple[str, ...]:
+def unfrozen(progress: float, share: float) -> tuple[Stage, ...]:
     """Return the STAGES that train at a progress in [0, 1] of the training: the head first, the stem last.
 
     Gradual unfreezing (Howard and Ruder 2018, ULMFiT): one stage after another joins, at even distances, until at

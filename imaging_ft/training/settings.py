@@ -12,11 +12,10 @@ from imaging_ft.config import Frozen
 from imaging_ft.errors import ConfigError
 from imaging_ft.models.weights import EMBEDDED
 from imaging_ft.training.schedule import Annealing
-from imaging_ft.types import Json
+from imaging_ft.types import BackboneStage, Json
 
 Preset = Literal["fast", "balanced", "robust"]
 Metric = Literal["balanced_accuracy", "accuracy", "macro_f1", "auroc", "loss", "worst_condition"]
-StageName = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
 OperatingKind = Literal["sensitivity", "specificity"]
 
 PRESETS: dict[Preset, Json] = {
@@ -77,7 +76,7 @@ class TrainSettings(Frozen):
     """Largest norm of the gradient."""
     trained: Literal["all", "affine"] | None = None
     """`all` weights, or only the head and the scale and shift of normalisation layers; null: the preset's."""
-    freeze: tuple[StageName, ...] = ()
+    freeze: tuple[BackboneStage, ...] = ()
     """Stages that are never trained, such as `[stem, stage1]`."""
     unfreeze_over: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Gradual unfreezing: the head trains first, and stage after stage joins until this share of the training."""

@@ -10,7 +10,7 @@ import torch
 
 from imaging_ft.augment.recipe import Recipe, load_recipe
 from imaging_ft.config import to_yaml
-from imaging_ft.data import Images, Prepared, load_images, prepare
+from imaging_ft.data import Images, Prepared, input_spec, load_images, prepare
 from imaging_ft.data.folds import folds
 from imaging_ft.errors import ConfigError, DataError, RunError
 from imaging_ft.models.earlier import EarlierRun, load_run
@@ -86,7 +86,9 @@ def open_job(
         raise ConfigError(
             f"retain: {settings.from_run} knows no class {missing!r}; an earlier model can only be kept whole"
         )
-    spec = _input_spec(data, settings, model)
+    mean, std = model.normalisation
+    size = settings.size
+    spec = input_spec(data, height=size, width=size, resize=settings.resize, mean=mean, std=std)
     checkpoint = None
     if resume:
         _refuse_other_data(out, data)
@@ -127,7 +129,6 @@ def open_job(
     if settings.recompute and not checkpoint_gradients(model):
         say(f"warning: {model.name} can't recompute activations; they are kept in memory")
     clutter = _clutter(recipe, data, train, say)
-    families = tuple(name for name in recipe.families(channels=spec.channels) if name != "clutter" or len(clutter))
     judge = make_judge(val, recipe, clutter, task=data.card.task, batch_size=settings.batch_size, seed=settings.seed)
     lap("measure")
     job = Job(
@@ -135,7 +136,6 @@ def open_job(
         data=data,
         recipe=recipe,
         clutter=clutter,
-        families=families,
         run=run,
         engine=engine,
         model=engine.place(model),
@@ -145,7 +145,7 @@ def open_job(
         workers=_workers(settings),
         track=track,
         say=say,
-        odds=from_report(Path(settings.focus), families) if settings.focus else {},
+        odds=from_report(Path(settings.focus), judge.families) if settings.focus else {},
         retained=retained,
         earlier_head=earlier is not None and set(shared) == set(data.labels),
     )
@@ -242,18 +242,3 @@ def _refuse_other_data(out: Path, data: Prepared) -> None:
             f"{out}: was begun on other images than {data.card.name} now holds (fingerprints differ);"
             " restore them, or train anew with --overwrite"
         )
-
-
-def _input_spec(data: Prepared, settings: TrainSettings, model: Classifier) -> InputSpec:
-    mean, std = model.normalisation
-    values = {
-        "channels": data.image.channels,
-        "dtype": f"uint{data.image.bits}",
-        "height": settings.size,
-        "width": settings.size,
-        "window": data.image.window,
-        "resize": settings.resize,
-        "mean": mean,
-        "std": std,
-    }
-    return InputSpec.checked(values, where=f"{data.card.name}: image")

@@ -13,7 +13,7 @@ from imaging_ft.training.batchnorm import norms, reestimate
 from imaging_ft.training.images import augmented_copies, clean_batches, joined, shuffled
 from imaging_ft.training.job import Job
 from imaging_ft.training.judge import Judged
-from imaging_ft.training.probe import fit_probe
+from imaging_ft.training.probe import Probe, fit_probe
 from imaging_ft.types import Floats, Json, Task
 
 PROBE_IMAGES = 2000
@@ -106,21 +106,26 @@ def _candidates(job: Job) -> Iterator[Start]:
     copies = copies_of(job.train, job, about=PROBE_IMAGES)
     changed = augmented_copies(job.train, job.augment(), copies=copies, seed=job.settings.seed)
     every = joined([job.train, changed])
+    given = copy.deepcopy(job.model.head.state_dict())
     for kind in _kinds(job):
         if kind == "reestimated":
             _reestimate(job, every)
         if job.earlier_head:
+            job.model.head.load_state_dict(given)  # the last kind's probe stands there otherwise
             yield Start(job.judge(job.engine, job.model), kind, far=False, head="earlier run")
-        probe = fit_probe(
-            _features(job, every),
-            every.targets,
-            _features(job, job.judge.images),
-            job.judge.images.targets,
-            job.judge.of_logits,
-            task=job.task,
-            metric=job.settings.metric,
-        )
-        probe = job.team.agree(probe)
+        features, val_features = _features(job, every), _features(job, job.judge.images)
+        fitted = None
+        if job.team.leads:
+            fitted = fit_probe(
+                features,
+                every.targets,
+                val_features,
+                job.judge.images.targets,
+                job.judge.of_logits,
+                task=job.task,
+                metric=job.settings.metric,
+            )
+        probe: Probe = job.team.agree(fitted)
         probe.install(job.model)
         yield Start(probe.judged, kind, far=False, head="probe", strength=probe.strength)
 

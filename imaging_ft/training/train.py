@@ -12,7 +12,7 @@ import cv2
 import torch
 
 from imaging_ft.training.calibrate import calibrate, operating_points
-from imaging_ft.training.interpolate import mix
+from imaging_ft.training.interpolate import ALPHAS, mix
 from imaging_ft.training.job import Job, Say
 from imaging_ft.training.loop import Loop, Progress
 from imaging_ft.training.plot import write_history_plot
@@ -171,7 +171,7 @@ def _epochs_that_fit(job: Job, treatment: Treatment, seconds: float) -> int:
     before = time.monotonic()
     job.judge(job.engine, copied)
     judging = time.monotonic() - before
-    after_epochs = 7 * judging if settings.interpolate else judging
+    after_epochs = len(ALPHAS) * judging if settings.interpolate else judging
     return max(1, int((seconds - after_epochs) / max(1e-6, pace * len(batches) + judging)))
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from imaging_ft.models.factory import Classifier, Source, create
-from imaging_ft.models.stages import STAGES, parameter_depths, parameter_stages
+from imaging_ft.models.stages import parameter_depths, parameter_stages
 from imaging_ft.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from imaging_ft.types import STAGES
 
 FAMILIES = [
     "tf_efficientnet_lite0",

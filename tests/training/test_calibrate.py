@@ -60,7 +60,7 @@ def test_an_operating_point_is_reached_by_the_threshold_that_costs_least(
     seed: int, count: int, kind: str, wanted: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    found = rng.integers(0, 12, (count, 2)) / 12  # with ties
+    found = rng.integers(0, 13, (count, 2)) / 12  # with ties, and with 0 and 1
     targets = np.eye(2)[rng.integers(0, 2, count)]
     thresholds, said = operating_points(found, targets, ["a", "b"], f"{kind}={wanted}")
     for index, label in enumerate(("a", "b")):
@@ -71,14 +71,23 @@ def test_an_operating_point_is_reached_by_the_threshold_that_costs_least(
             assert thresholds[label] == 0.5
             continue
 
-        def reached(threshold: float, inside: np.ndarray = inside, outside: np.ndarray = outside) -> float:
-            return float((inside >= threshold).mean() if kind == "sensitivity" else (outside < threshold).mean())
-
-        assert reached(thresholds[label]) >= wanted - 1e-9
-        assert said["classes"][label][kind] == pytest.approx(reached(thresholds[label]))
-        # the next threshold that would cost less no longer reaches it
-        step = np.nextafter(thresholds[label], 2 if kind == "sensitivity" else -2)
-        assert reached(float(step)) < wanted + 1e-9
+        # Every way to cut between two probabilities, from the one that says "present" to all.
+        cuts = [0.0, *np.unique(found[:, index]), 2.0]
+        if kind == "sensitivity":
+            best = max(cut for cut in cuts if (inside >= cut).mean() >= wanted - 1e-9)
+        else:
+            best = min(cut for cut in cuts if (outside < cut).mean() >= wanted - 1e-9)
+        threshold = thresholds[label]
+        reachable = best <= 1  # no threshold keeps a probability of 1 out
+        if reachable:
+            assert np.array_equal(found[:, index] >= threshold, found[:, index] >= best)
+        assert 0 <= threshold <= 1
+        assert said["classes"][label]["sensitivity"] == (
+            pytest.approx((inside >= threshold).mean()) if len(inside) else None
+        )
+        if reachable and 0 < threshold < 1:  # float32 decides as float64 does
+            alike = found[:, index].astype(np.float32) >= np.float32(threshold)
+            assert np.array_equal(alike, found[:, index] >= threshold)
 
 
 @pytest.mark.parametrize("text", ["sensitivity", "sensitivity=2", "recall=0.9", "sensitivity=x", "specificity=0"])

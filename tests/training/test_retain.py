@@ -129,3 +129,22 @@ def test_going_on_from_a_run_starts_with_its_head_where_that_is_better(
     assert summary["validation"]["balanced_accuracy"] > 0.8
     info = json.loads((tmp_path / "run" / "model.json").read_text())
     assert info["provenance"]["went_on_from"]["run"] == "run"
+
+
+def test_an_earlier_head_competes_as_it_is_under_every_kind_of_statistics(
+    old: Path, earlier: Path, tmp_path: Path
+) -> None:
+    from imaging_ft.models.earlier import load_run
+    from imaging_ft.training import start
+    from imaging_ft.training.setup import open_job
+    from imaging_ft.types import silent
+
+    chosen = settings(from_run=str(earlier), augmentation="mr")
+    job = open_job(str(old), tmp_path / "run", chosen, dry=True, track=silent, say=lambda _: None).job
+    weight = load_run(earlier).weight
+    seen = [
+        (found.statistics, job.model.head.weight.equal(weight))
+        for found in start._candidates(job)  # pyright: ignore[reportPrivateUsage]
+        if found.head == "earlier run"
+    ]
+    assert seen == [("frozen", True), ("reestimated", True)]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging_ft.training.schedule import ONE_CYCLE_START, STAGES, WARMUP, Annealing, rate, unfrozen
+from imaging_ft.training.schedule import ONE_CYCLE_START, WARMUP, Annealing, rate, unfrozen
+from imaging_ft.types import STAGES
 
 KINDS = st.sampled_from(sorted(WARMUP))
 LENGTHS = st.integers(1, 400)
