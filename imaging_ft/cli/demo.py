@@ -29,7 +29,7 @@ def demo(
     from imaging_ft.inference.predictions import predict_files, write_predictions
     from imaging_ft.inference.runner import Runner
     from imaging_ft.report.measure import measure
-    from imaging_ft.report.write import write_report
+    from imaging_ft.report.write import prepare_folder, write_report
     from imaging_ft.training.settings import TrainSettings
     from imaging_ft.training.train import train
 
@@ -48,8 +48,11 @@ def demo(
     predictions = out / "predictions.csv"
     write_predictions(rows, predictions)
     say("4/4 report: accuracy under each condition")
-    result = measure(runner, dataset, track=track)
-    page = write_report(result, out / "report")[0]
+    folder = out / "report"
+    prepare_folder(folder)
+    measured = measure(runner, dataset, out=folder, track=track)
+    result = measured.report
+    page = write_report(result, folder, pictures=measured.pictures)[0]
     clean = result.overall.metrics["accuracy"]
     print(f"clean accuracy {clean.value:.3f} [{clean.low:.3f}, {clean.high:.3f}], n = {result.overall.n}", end="")
     if result.worst:

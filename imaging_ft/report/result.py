@@ -15,22 +15,35 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Source = Literal["synthetic", "recorded", "measured"]
 
 
-class _Written(Frozen):
+class Written(Frozen):
     """A part of the file: every key is always there."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
 
-class Estimate(_Written):
+Method = Literal[
+    "wilson",
+    "mover",
+    "delong",
+    "jackknife",
+    "wilson_by_group",
+    "mover_by_group",
+    "delong_by_group",
+    "jackknife_by_group",
+]
+"""How an interval was made (`docs/statistics.md`); `_by_group` where several images come from one group."""
+
+
+class Estimate(Written):
     """A metric with its 95% interval."""
 
     value: float
     low: float
     high: float
-    method: Literal["wilson", "mover"]
+    method: Method
 
 
-class Evidence(_Written):
+class Evidence(Written):
     """What was measured on one set of images. Keys of `metrics` are the metric names of the plan."""
 
     n: int
@@ -38,25 +51,142 @@ class Evidence(_Written):
     """Independent units among the n images: patients, series, cameras; identical files count as one."""
     status: Status
     metrics: dict[str, Estimate]
-    """`accuracy`, `balanced_accuracy`, `sensitivity[<label>]`, `specificity[<label>]`; empty if undefined.
+    """`accuracy`, `balanced_accuracy`, `macro_f1`, `sensitivity[<label>]`, `specificity[<label>]`, `auroc[<label>]`,
+    `auprc[<label>]` (a label against the rest), `brier`, `ece`, and where operating points were chosen
+    `sensitivity_at_threshold[<label>]` and `specificity_at_threshold[<label>]`; empty if undefined.
 
     Of a multi-label task, accuracy is the share of images on which every label is right, and balanced accuracy the
     mean over the labels of (sensitivity + specificity) / 2; elsewhere it is the mean sensitivity.
     """
 
 
+class Paired(Written):
+    """The difference between this model and the other one, on the same images."""
+
+    accuracy: Estimate
+    """The difference in [-1, 1]; above 0 this model is better."""
+    balanced_accuracy: Estimate | None
+    only_this: int
+    """Images that only this model has right …"""
+    only_other: int
+    """… and those that only the other has."""
+    p: float
+    """Of no difference in accuracy: exact McNemar, or by groups where several images come from one."""
+    p_holm: float
+    """The same, adjusted by Holm for all cells of the report."""
+
+
 class Cell(Evidence):
-    """The evidence under one condition, or one pair of them."""
+    """The evidence under one condition, or a few of them together."""
 
     source: Source
     conditions: dict[str, int | str]
-    """Condition name to severity (synthetic) or to the value or bin (recorded)."""
+    """Condition name to severity (synthetic) or to the value or bin (recorded, measured)."""
     axes: list[str]
     practised: bool | None = None
     """Whether training practised every condition of the cell (synthetic cells only)."""
+    against: Paired | None = None
+    """Beside the other model, where there is one."""
 
 
-class ConditionInfo(_Written):
+class Column(Written):
+    """A recorded or measured column that cuts the clean images into cells."""
+
+    name: str
+    source: Source
+    title: str
+    """What it is, with its unit: `brightness (share of full scale)`."""
+    axis: str
+    """`lighting` or `angle` where the column says how the image was taken, else the column's own name."""
+    centres: list[float] | None = None
+    """The middle of each cell's values, in the order of the cells, where the column is a number: a curve's places. The
+    cell `(empty)`, which comes last, has none."""
+
+
+class Gap(Written):
+    """How far the cells of one column, or of one condition, lie apart."""
+
+    of: str
+    """A column's name, or a synthetic condition's."""
+    source: Source
+    best: str
+    worst: str
+    """The cells that are compared by accuracy: `site = A`; `clean`."""
+    metrics: dict[str, Estimate]
+    """Best less worst, for `accuracy` and `balanced_accuracy`."""
+
+
+class Bin(Written):
+    """A bin of a reliability diagram."""
+
+    n: int
+    confidence: float
+    """Mean probability of what was said."""
+    accuracy: Estimate
+
+
+class Detail(Written):
+    """What lies behind the figures of one synthetic cell."""
+
+    conditions: dict[str, int | str]
+    """Empty for clean."""
+    confusion: list[list[int]] | None
+    """[truth][said], in the order of the labels; null for a multi-label task."""
+    reliability: list[Bin]
+    """By rising confidence, bins of about as many images."""
+    risk_coverage: list[tuple[float, float]]
+    """(coverage, risk): the error among the most confident images, over the share of images that is answered."""
+    aurc: float
+    """Area under the risk–coverage curve (Geifman & El-Yaniv 2017): the mean risk."""
+
+
+class Against(Written):
+    """The other model."""
+
+    file: str
+    sha256: str
+    overall: Paired
+    mce: float | None
+    """Mean corruption error: this model's summed error over the other's, a condition each, averaged (Hendrycks &
+    Dietterich 2019); below 1 this model is more robust. Null where the other makes no error."""
+    relative_mce: float | None
+    """The same with what each loses against its own clean images."""
+    by_condition: dict[str, float]
+    """The corruption error of each condition."""
+
+
+class Discovered(Written):
+    """A slice of the clean images that was searched for, and held up on images that the search didn't see."""
+
+    conditions: dict[str, str]
+    found: Estimate
+    """Accuracy on the half that was searched."""
+    found_n: int
+    accuracy: Estimate
+    """Accuracy on the other half."""
+    n: int
+    rest: float
+    """Accuracy of the images outside the slice, on the other half."""
+    p: float
+    """One-sided, of the slice being as good as the rest, on the other half, adjusted by Benjamini–Hochberg."""
+    confirmed: bool
+    """Whether p is below .05."""
+
+
+class Failure(Written):
+    """One of the worst mistakes: wrong, and sure of it."""
+
+    image: str
+    conditions: dict[str, int | str]
+    """Empty for clean."""
+    truth: str
+    said: str
+    probability: float
+    """Of what was said."""
+    truth_probability: float
+
+
+class ConditionInfo(Written):
     """What a synthetic condition does."""
 
     name: str
@@ -69,7 +199,7 @@ class ConditionInfo(_Written):
     practised: bool
 
 
-class ModelInfo(_Written):
+class ModelInfo(Written):
     """Which file was measured."""
 
     file: str
@@ -78,11 +208,12 @@ class ModelInfo(_Written):
     task: str
     labels: list[str]
     thresholds: dict[str, float] | None = None
-    """By label, the probability from which it counts as present (multi-label); null: the largest is the label."""
+    """By label, the probability from which it counts as present. In a multi-label task these decide; elsewhere the
+    largest probability is the label, and chosen operating points are measured beside it; null where none were."""
     intended_use: str | None = None
 
 
-class DatasetInfo(_Written):
+class DatasetInfo(Written):
     """Which images it was measured on."""
 
     name: str
@@ -97,7 +228,7 @@ class DatasetInfo(_Written):
     skipped: int = 0
 
 
-class Gate(_Written):
+class Gate(Written):
     """A requirement and what became of it."""
 
     expr: str
@@ -107,7 +238,7 @@ class Gate(_Written):
     detail: str
 
 
-class Report(_Written):
+class Report(Written):
     """Everything that was measured."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
@@ -127,6 +258,14 @@ class Report(_Written):
     cells: list[Cell]
     mean: dict[str, float]
     worst: Cell | None
+    columns: list[Column] = Field(default_factory=list)
+    """The recorded and measured columns, in the order of their cells."""
+    gaps: list[Gap] = Field(default_factory=list)
+    details: list[Detail] = Field(default_factory=list)
+    """Clean first, then the worst cell, then each condition at its highest severity."""
+    against: Against | None = None
+    discovered: list[Discovered] = Field(default_factory=list)
+    failures: list[Failure] = Field(default_factory=list)
     gates: list[Gate]
     warnings: list[str]
     limitations: list[str]

@@ -30,9 +30,8 @@ def test_a_suite_is_clean_then_each_condition_then_the_grid(name: str) -> None:
     settings = suite.settings()
     crossed = suite.grid_conditions or suite.conditions
     axes = Counter(member.axis for member in suite.members() if member.name in crossed)
-    levels = len(suite.severities)
-    singles = len(suite.conditions) * levels
-    pairs = axes[Axis.LIGHTING] * axes[Axis.ANGLE] * levels**2
+    singles = len(suite.conditions) * len(suite.severities)
+    pairs = axes[Axis.LIGHTING] * axes[Axis.ANGLE] * len(suite.grid_severities) ** 2
     assert [len(setting.parts) for setting in settings] == [0] + [1] * singles + [2] * pairs
     keys = {frozenset(setting.conditions.items()) for setting in settings}
     assert len(keys) == 1 + singles + pairs
@@ -41,13 +40,14 @@ def test_a_suite_is_clean_then_each_condition_then_the_grid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_built_in_suite_is_named_as_its_file_and_has_both_axes_at_severities_1_3_5(name: str) -> None:
+def test_a_built_in_suite_is_named_as_its_file_and_has_both_axes_at_all_severities(name: str) -> None:
     suite = load_suite(name)
     assert suite.name == name
     assert suite.title
-    assert suite.severities == (1, 3, 5)
+    assert suite.severities == (1, 2, 3, 4, 5)
+    assert suite.grid_severities == (1, 3, 5)
     assert {Axis.LIGHTING, Axis.ANGLE} < {member.axis for member in suite.members()}
-    assert len(suite.settings()) <= 80  # a report on two cores stays affordable
+    assert len(suite.settings()) <= 110  # a report on two cores stays affordable
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -151,3 +151,11 @@ def test_a_wrong_suite_is_told_with_its_file_and_the_remedy(tmp_path: Path, text
 def test_an_unknown_suite_is_told_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"no condition suite named 'radiografh'; did you mean 'radiograph'\?"):
         load_suite("radiografh")
+
+
+def test_a_grid_has_its_own_severities_as_far_as_the_suite_has_them() -> None:
+    suite = Suite(name="mine", conditions=("low_dose", "roll"), severities=(2, 3, 5), grid_severities=(1, 3, 5))
+    pairs = [tuple(setting.conditions.values()) for setting in suite.settings() if len(setting.parts) == 2]
+    assert pairs == [(3, 3), (3, 5), (5, 3), (5, 5)]
+    narrow = Suite(name="mine", conditions=("low_dose", "roll"), severities=(2,), grid_severities=(1, 3, 5))
+    assert [setting.conditions for setting in narrow.settings()][-1] == {"low_dose": 2, "roll": 2}

@@ -21,7 +21,6 @@ from imaging_ft.inference.runner import Runner
 from imaging_ft.report.measure import measure
 from imaging_ft.report.page import render_page
 from imaging_ft.report.result import Cell, Report, json_schema
-from imaging_ft.report.statistics import wilson
 from imaging_ft.report.write import to_csv
 from imaging_ft.types import Split, Status
 from tests.conftest import LABELS
@@ -50,7 +49,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def report(runner: Runner, made: Multilabel, suite: str) -> Report:
-    return measure(runner, str(made.dataset), suite=suite)
+    return measure(runner, str(made.dataset), suite=suite).report
 
 
 def samples_of_test(made: Multilabel) -> tuple[Sample, ...]:
@@ -74,7 +73,7 @@ def test_accuracy_is_the_share_of_images_on_which_every_label_is_right(
 ) -> None:
     samples = samples_of_test(made)
     exact = [found == set(sample.labels) for found, sample in zip(said(runner, samples), samples, strict=True)]
-    assert report.overall.metrics["accuracy"] == wilson(sum(exact), len(exact))
+    assert report.overall.metrics["accuracy"].value == pytest.approx(np.mean(exact))
     assert 0.3 < np.mean(exact) < 1
 
 
@@ -87,20 +86,20 @@ def test_sensitivity_and_specificity_are_of_one_label_at_its_threshold(
     for label in LABELS:
         hits = [label in one for one, sample in zip(found, samples, strict=True) if label in sample.labels]
         clear = [label not in one for one, sample in zip(found, samples, strict=True) if label not in sample.labels]
-        assert report.overall.metrics[f"sensitivity[{label}]"] == wilson(sum(hits), len(hits))
-        assert report.overall.metrics[f"specificity[{label}]"] == wilson(sum(clear), len(clear))
+        assert report.overall.metrics[f"sensitivity[{label}]"].value == pytest.approx(np.mean(hits))
+        assert report.overall.metrics[f"specificity[{label}]"].value == pytest.approx(np.mean(clear))
         halves += [float(np.mean(hits)), float(np.mean(clear))]
     balanced = report.overall.metrics["balanced_accuracy"]
     assert balanced.value == pytest.approx(np.mean(halves))
     assert balanced.low < balanced.value < balanced.high
-    assert balanced.method == "mover"
+    assert balanced.method == "mover_by_group"
 
 
 def test_other_thresholds_give_other_figures(report: Report, made: Multilabel, suite: str) -> None:
     runner = Runner.open(made.model, device=Device.CPU)
     eager = {"bar": 0.0, "disc": 0.5, "ring": 1.0}
     runner.bundle = runner.bundle.model_copy(update={"thresholds": eager})
-    found = measure(runner, str(made.dataset), suite=suite)
+    found = measure(runner, str(made.dataset), suite=suite).report
     metrics = found.overall.metrics
     assert [metrics[f"{kind}[{label}]"].value for kind, label in (("sensitivity", "bar"), ("specificity", "bar"))] == [
         1,
@@ -134,7 +133,7 @@ def test_synthetic_cells_and_recorded_slices_are_measured_alike(
     for cell in recorded(report):
         part = tuple(sample for sample in samples if sample.columns["site"] == cell.conditions["site"])
         exact = [found == set(sample.labels) for found, sample in zip(said(runner, part), part, strict=True)]
-        assert cell.metrics["accuracy"] == wilson(sum(exact), 32)
+        assert cell.metrics["accuracy"].value == pytest.approx(np.mean(exact))
         assert cell.status is Status.LOW_N
 
 
@@ -145,7 +144,7 @@ def test_gates_work_on_every_metric(report: Report, runner: Runner, made: Multil
         "condition[low_dose@1].specificity[disc] >= 0.1",
         "condition[site=north].balanced_accuracy >= 0.1",
     ]
-    gates = measure(runner, str(made.dataset), suite=suite, require=require).gates
+    gates = measure(runner, str(made.dataset), suite=suite, require=require).report.gates
     assert [gate.outcome for gate in gates] == ["pass", "fail", "pass", "pass"]
     assert gates[0].observed == report.overall.metrics["accuracy"].low
     with pytest.raises(ConfigError, match="no metric 'sensitivity\\[cross\\]'"):
@@ -163,7 +162,7 @@ def card(made: Multilabel, path: Path, lines: str = "") -> str:
 def test_positive_classes_of_the_card_are_reported_first(
     runner: Runner, made: Multilabel, suite: str, tmp_path: Path
 ) -> None:
-    found = measure(runner, card(made, tmp_path / "shapes.yaml", "positive: [ring]"), suite=suite)
+    found = measure(runner, card(made, tmp_path / "shapes.yaml", "positive: [ring]"), suite=suite).report
     assert found.positive == ["ring"]
     text = Reader(render_page(found)).text
     overall = text[text.index("Overall, on the clean images") :]
@@ -196,7 +195,7 @@ def test_a_class_that_the_model_does_not_know_is_named_with_its_row(
 def test_a_class_that_no_image_shows_has_no_sensitivity(
     runner: Runner, made: Multilabel, suite: str, tmp_path: Path
 ) -> None:
-    found = measure(runner, rewritten(made, tmp_path / "less.csv", ring=""), suite=suite)
+    found = measure(runner, rewritten(made, tmp_path / "less.csv", ring=""), suite=suite).report
     assert found.dataset.classes == {"bar": 32, "disc": 32, "ring": 0}
     assert found.dataset.none == 16
     metrics = found.overall.metrics
@@ -217,12 +216,29 @@ def test_data_of_the_other_kind_of_task_is_refused(
         measure(other, str(made.dataset))
 
 
-def test_a_report_of_one_class_an_image_names_no_thresholds(
+def test_a_report_of_one_class_an_image_measures_operating_points_beside_it(
     tmp_path_factory: pytest.TempPathFactory, suite: str
 ) -> None:
     single = exported_single(tmp_path_factory)
-    found = measure(Runner.open(single.model, device=Device.CPU), str(single.dataset), suite=suite)
-    assert (found.model.thresholds, found.dataset.none) == (None, None)
+    runner = Runner.open(single.model, device=Device.CPU)
+    runner.bundle = runner.bundle.model_copy(update={"thresholds": dict.fromkeys(LABELS, 0.5)})
+    plain = measure(runner, str(single.dataset), suite=suite).report
+    assert plain.model.thresholds is None
+    assert not [name for name in plain.overall.metrics if "threshold" in name]
+    runner.bundle = runner.bundle.model_copy(update={"thresholds": THRESHOLDS})
+    found = measure(runner, str(single.dataset), suite=suite).report
+    assert found.model.thresholds == THRESHOLDS
+    assert found.overall.metrics["accuracy"] == plain.overall.metrics["accuracy"]
+    samples = [sample for sample in load(str(single.dataset)).samples if sample.split == "test"]
+    p = runner.predict([read_image(sample.path) for sample in samples])
+    for index, label in enumerate(LABELS):
+        alarms = (p[:, index] >= THRESHOLDS[label]).tolist()
+        hits = [alarm for alarm, sample in zip(alarms, samples, strict=True) if sample.label == label]
+        clear = [not alarm for alarm, sample in zip(alarms, samples, strict=True) if sample.label != label]
+        metrics = found.overall.metrics
+        assert metrics[f"sensitivity_at_threshold[{label}]"].value == pytest.approx(np.mean(hits))
+        assert metrics[f"specificity_at_threshold[{label}]"].value == pytest.approx(np.mean(clear))
+    assert found.dataset.none is None
     assert sum(found.dataset.classes.values()) == found.dataset.n == 24
     text = Reader(render_page(found)).text
     assert "every one of the" not in text
@@ -238,13 +254,13 @@ def test_a_fold_is_measured_on_its_own_validation_images(made: Multilabel, suite
     data = prepare(str(made.dataset))
     expected = folds(data, 4, seed=0)[2].of(Split.VAL)
     assert {sample.id for sample in expected} != {sample.id for sample in data.of(Split.VAL)}
-    found = measure(runner, str(made.dataset), suite=suite, split=Split.VAL)
+    found = measure(runner, str(made.dataset), suite=suite, split=Split.VAL).report
     exact = [one == set(sample.labels) for one, sample in zip(said(runner, expected), expected, strict=True)]
-    assert found.overall.metrics["accuracy"] == wilson(sum(exact), len(expected))
+    assert found.overall.metrics["accuracy"].value == pytest.approx(np.mean(exact))
     assert {cell.conditions["site"]: cell.n for cell in recorded(found)} == {
         site: sum(sample.columns["site"] == site for sample in expected) for site in ("north", "south")
     }
-    assert measure(runner, str(made.dataset), suite=suite).dataset.n == 64
+    assert measure(runner, str(made.dataset), suite=suite).report.dataset.n == 64
 
 
 def test_a_damaged_training_image_that_was_left_out_moves_no_image_to_another_fold(
@@ -263,10 +279,10 @@ def test_a_damaged_training_image_that_was_left_out_moves_no_image_to_another_fo
         "config": {"folds": 4, "fold": 3},
     }
     runner.bundle = runner.bundle.model_copy(update={"provenance": provenance})
-    found = measure(runner, str(dataset), suite=suite, split=Split.VAL, skip_bad=True)
+    found = measure(runner, str(dataset), suite=suite, split=Split.VAL, skip_bad=True).report
     assert found.dataset.n == len(expected)
     exact = [one == set(sample.labels) for one, sample in zip(said(runner, expected), expected, strict=True)]
-    assert found.overall.metrics["accuracy"] == wilson(sum(exact), len(expected))
+    assert found.overall.metrics["accuracy"].value == pytest.approx(np.mean(exact))
 
 
 def test_the_page_says_what_accuracy_means(report: Report) -> None:

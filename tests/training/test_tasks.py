@@ -42,7 +42,7 @@ def test_a_multi_label_task_trains_exports_predicts_and_reports(tmp_path: Path) 
     found = next(iter(predict_files(runner, find_images([tmp_path / "data" / "images"])[-1:])))
     assert found.status == "ok"
     assert set((found.label or "").split("|")) <= {"", *LABELS}
-    report = measure(runner, str(dataset), suite="camera")
+    report = measure(runner, str(dataset), suite="camera").report
     assert report.overall.metrics["sensitivity[bar]"].value > 0.3
     assert report.overall.n == 24
 
@@ -62,7 +62,7 @@ def test_a_binary_task_trains_exports_and_reports(tmp_path: Path) -> None:
     summary, runner = chain(str(manifest), tmp_path, tiny(epochs=2, preset="robust"))
     assert 0 <= summary["validation"]["auroc"] <= 1
     assert runner.bundle.names == ["disc", "ring"]
-    report = measure(runner, str(manifest), suite="camera")
+    report = measure(runner, str(manifest), suite="camera").report
     assert report.overall.n == 16
     assert {"sensitivity[disc]", "sensitivity[ring]"} <= set(report.overall.metrics)
 
@@ -78,4 +78,4 @@ def test_backbones_of_both_libraries_train_export_and_report(model: str, size: i
     assert runner.bundle.parity.top1_agreement == 1
     found = runner.predict([np.zeros((50, 70, 1), np.uint8)])
     assert found.sum() == pytest.approx(1, abs=1e-5)
-    assert measure(runner, str(dataset), suite="radiograph").overall.n == 6
+    assert measure(runner, str(dataset), suite="radiograph").report.overall.n == 6

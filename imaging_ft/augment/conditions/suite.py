@@ -24,9 +24,11 @@ class Suite(Frozen):
     title: str = ""
     conditions: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of conditions."""
-    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 3, 5)
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     grid: tuple[Axis, Axis] | None = (Axis.LIGHTING, Axis.ANGLE)
-    """Every condition of the one axis is also laid over every condition of the other, at all severities."""
+    """Every condition of the one axis is also laid over every condition of the other, at `grid_severities`."""
+    grid_severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 3, 5)
+    """Those of them that are among the severities; where none is, all severities."""
     grid_conditions: tuple[str, ...] | None = None
     """The conditions that the grid is made of, where it would grow too long; null: all of the two axes."""
     seed: int = 0
@@ -36,9 +38,10 @@ class Suite(Frozen):
         doubled = [name for name in self.conditions if self.conditions.count(name) > 1]
         if doubled:
             raise ValueError(f"conditions: {doubled[0]!r} stands twice; name each condition once")
-        rising = sorted(set(self.severities))
-        if list(self.severities) != rising:
-            raise ValueError(f"severities {list(self.severities)} must rise, each once; write {rising}")
+        for name, found in (("severities", self.severities), ("grid_severities", self.grid_severities)):
+            rising = sorted(set(found))
+            if list(found) != rising:
+                raise ValueError(f"{name} {list(found)} must rise, each once; write {rising}")
         if self.grid is not None and self.grid[0] == self.grid[1]:
             raise ValueError(f"grid: {self.grid[0].value!r} stands twice; name two axes, or write grid: null")
         strange = [name for name in self.grid_conditions or () if name not in self.conditions]
@@ -65,8 +68,9 @@ class Suite(Frozen):
         crossed = self.conditions if self.grid_conditions is None else self.grid_conditions
         members = [member for member in members if member.name in crossed]
         first, second = ([member for member in members if member.axis == axis] for axis in self.grid)
+        levels = [level for level in self.grid_severities if level in self.severities] or list(self.severities)
         for one, two in product(first, second):
-            for severity_one, severity_two in product(self.severities, self.severities):
+            for severity_one, severity_two in product(levels, levels):
                 yield Setting(((one, severity_one), (two, severity_two)))
 
 
