@@ -24,9 +24,6 @@ _WHAT = {
     "summary.md": "summary",
     "report.pdf": "print",
 }
-_MEASURE = "What is measured"
-_JUDGE = "What is asked of it"
-_WRITE = "What is written"
 
 
 def report(
@@ -50,7 +47,6 @@ def report(
             metavar="FILE.parquet",
             help="Report on stored predictions instead of MODEL and DATASET.",
             show_default=False,
-            rich_help_panel=_MEASURE,
         ),
     ] = None,
     suite: Annotated[
@@ -60,28 +56,24 @@ def report(
             metavar="SUITE",
             help="Condition suite, by name or YAML file; default: the card's.",
             show_default=False,
-            rich_help_panel=_MEASURE,
         ),
     ] = None,
     severities: Annotated[
         str | None,
-        typer.Option(metavar="1,3,5", help="Default: the suite's.", show_default=False, rich_help_panel=_MEASURE),
+        typer.Option(metavar="1,3,5", help="Default: the suite's.", show_default=False),
     ] = None,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="Severities 1, 3, 5, and no pairs.", rich_help_panel=_MEASURE)
-    ] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Severities 1, 3, 5, and no pairs.")] = False,
     cross: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COLUMN,COLUMN",
             help="Two or three columns whose intersections are cells too; may be repeated.",
             show_default=False,
-            rich_help_panel=_MEASURE,
         ),
     ] = None,
     split: Annotated[
         Split | None,
-        typer.Option(help="The split to measure; default: test.", show_default=False, rich_help_panel=_MEASURE),
+        typer.Option(help="The split to measure; default: test.", show_default=False),
     ] = None,
     against: Annotated[
         Path | None,
@@ -89,7 +81,6 @@ def report(
             metavar="OTHER",
             help="Another model (.onnx; with --predictions, its .parquet) on the same images.",
             show_default=False,
-            rich_help_panel=_JUDGE,
         ),
     ] = None,
     require: Annotated[
@@ -99,15 +90,10 @@ def report(
             metavar="EXPR",
             help="A gate, such as 'worst.accuracy >= 0.8', or a file of them; may be repeated.",
             show_default=False,
-            rich_help_panel=_JUDGE,
         ),
     ] = None,
-    pdf: Annotated[
-        bool, typer.Option("--pdf", help="Also print the page to report.pdf.", rich_help_panel=_WRITE)
-    ] = False,
-    pictures: Annotated[
-        bool, typer.Option(help="Show images of the worst failures in the page.", rich_help_panel=_WRITE)
-    ] = True,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also print the page to report.pdf.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Show images of the worst failures in the page.")] = True,
     device: DeviceOption = Device.AUTO,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,

@@ -64,19 +64,16 @@ def assemble(
     parts: list[_Part] = []
     slices = [*recorded.slices, *measured.slices]
     todo: list[int | Slice] = [*range(1, len(predictions.settings)), *slices]
+    twin = other.clean if other is not None else None
     for place in track(todo, "evaluating", len(todo)):
         if isinstance(place, Slice):
-            rows, twin = (
-                clean.take(place.positions),
-                other.clean.take(place.positions) if other and other.clean else None,
-            )
+            rows, beside = clean.take(place.positions), twin.take(place.positions) if twin is not None else None
             found = _evidence(rows, predictions)
             cell = Cell(**found.model_dump(), source=place.source, conditions=dict(place.conditions), axes=place.axes)
         else:
-            rows, twin = predictions.of(place), other.of(place) if other else None
-            found = _evidence(rows, predictions)
-            cell = _synthetic(predictions, predictions.settings[place], found)
-        parts.append(_Part(cell, rows, twin))
+            rows, beside = predictions.of(place), other.of(place) if other is not None else None
+            cell = _synthetic(predictions, predictions.settings[place], _evidence(rows, predictions))
+        parts.append(_Part(cell, rows, beside))
     synthetic = sorted(
         (part for part in parts if part.cell.source == "synthetic"), key=lambda part: _badness(part.cell)
     )
@@ -104,7 +101,7 @@ def assemble(
         discovered=_discovered(recorded, measured, clean),
         failures=worst_failures(predictions),
         gates=[],
-        warnings=[*about.warnings, *recorded.notes, *measured.notes, *_cautions(overall)],
+        warnings=[*about.warnings, *recorded.notes, *measured.notes, *_cautions(overall, clean, predictions.labels)],
         limitations=list(LIMITATIONS),
     )
 
@@ -176,9 +173,11 @@ def _compared(
     parts: Sequence[_Part], clean: Scored, other: Predictions | None, task: Task
 ) -> tuple[Against | None, list[Cell]]:
     """Return how the two models compare, and the cells with their differences, adjusted by Holm over all of them."""
-    if other is None or other.clean is None:
+    other_clean = other.clean if other is not None else None
+    if other is None or other_clean is None:
         return None, [part.cell for part in parts]
-    pairs: list[Paired | None] = [paired(clean, other.clean, task=task)]
+    overall = paired(clean, other_clean, task=task)
+    pairs: list[Paired | None] = [overall]
     pairs += [
         paired(part.rows, part.other, task=task)
         if part.other is not None and part.cell.status is not Status.UNDEFINED
@@ -188,13 +187,9 @@ def _compared(
     adjusted = iter(holm([pair.p for pair in pairs if pair]))
     found = [pair.model_copy(update={"p_holm": next(adjusted)}) if pair else None for pair in pairs]
     cells = [part.cell.model_copy(update={"against": pair}) for part, pair in zip(parts, found[1:], strict=True)]
-    overall = found[0]
-    if overall is None:
-        raise AssertionError("the clean images are always compared")
     about = other.about.model
-    return Against(
-        file=about.file, sha256=about.sha256, overall=overall, **_corruption(parts, clean, other.clean)
-    ), cells
+    figures = _corruption(parts, clean, other_clean)
+    return Against(file=about.file, sha256=about.sha256, overall=found[0] or overall, **figures), cells
 
 
 def _corruption(parts: Sequence[_Part], clean: Scored, other_clean: Scored) -> Json:
@@ -301,11 +296,18 @@ def _discovered(recorded: Observed, measured: Observed, clean: Scored) -> list[D
     return discover(codes, clean.right, clean.groups) if codes else []
 
 
-def _cautions(overall: Evidence) -> list[str]:
-    """Return what a reader must know of the groups before any interval."""
+def _cautions(overall: Evidence, clean: Scored, labels: Sequence[str]) -> list[str]:
+    """Return what a reader must know of the images before any figure."""
+    found: list[str] = []
     if overall.groups < FEW_GROUPS and overall.n >= FEW_GROUPS:
-        return [
+        found.append(
             f"the {overall.n} images come from only {overall.groups} groups (patients, series, cameras): intervals say"
             " little of new ones; measure on at least 30"
-        ]
-    return []
+        )
+    occurring = [label for label, there in zip(labels, clean.truth.any(axis=0).tolist(), strict=True) if there]
+    if len(occurring) < 2 <= len(labels):
+        which = repr(occurring[0]) if occurring else "no class"
+        found.append(
+            f"the images show {which} alone: what the model does on others, AUROC and balanced accuracy are not defined"
+        )
+    return found

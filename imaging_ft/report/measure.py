@@ -107,7 +107,7 @@ def measure(
                 truth=targets(subject.samples, bundle.names, bundle.task) > 0,
                 settings=[setting.conditions for setting in settings],
                 probabilities=probabilities,
-                observed=recorded.hstack(measured.pixels),
+                observed=pl.DataFrame([*recorded.iter_columns(), *measured.pixels.iter_columns()]),
             )
         report = reassemble(*paths, cross=cross, requirements=requirements, track=track)
     if out is not None:

@@ -70,7 +70,7 @@ def read_predictions(path: Path) -> Predictions:
     if len(twice):
         name, where = names[int(images[twice[0]])], setting_name(settings[int(of_setting[twice[0]])])
         raise DataError(f"{path}: image {name!r} stands twice in setting {where}; keep one row of each")
-    found = about or _about(path, table, labels, task, settings, _counts(truth[: starts[1]], labels), groups, extra)
+    found = about or _about(path, table, labels, task, settings, truth[: starts[1]], groups, extra)
     said = decide(probabilities, task=task, thresholds=thresholds_of(found.model))
     clean = np.arange(starts[1]) if order is None else order[: starts[1]]
     observed = table.select(extra)[clean] if extra and not settings[0] else pl.DataFrame()
@@ -215,14 +215,13 @@ def _about(
     labels: Sequence[str],
     task: Task,
     settings: Sequence[Conditions],
-    classes: dict[str, int],
+    clean: Said,
     groups: Ints,
     extra: Sequence[str],
 ) -> About:
     """Return what a table without our metadata lets one say."""
     named = list(dict.fromkeys(name for conditions in settings for name in conditions))
     severities = sorted({int(severity) for conditions in settings for severity in conditions.values()})
-    clean = table.height if len(settings) == 1 else sum(classes.values())
     warnings = ["the predictions were not written by imaging-ft report: nothing says which model and data they are of"]
     if named:
         warnings.append("nothing says which conditions training practised; all are called held out")
@@ -247,9 +246,10 @@ def _about(
             name=path.stem,
             fingerprint=digest.hexdigest(),
             split="as given",
-            n=clean,
+            n=len(clean),
             groups=len(np.unique(groups)),
-            classes=classes,
+            classes=_counts(clean, labels),
+            none=int((~clean.any(axis=1)).sum()) if task is Task.MULTILABEL else None,
         ),
         suite=UNKNOWN,
         severities=severities,

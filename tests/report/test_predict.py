@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from imaging_ft.errors import ConfigError
 from imaging_ft.inference import Device
 from imaging_ft.inference.runner import Runner
-from imaging_ft.report.measure import measure
+from imaging_ft.report.measure import measure, reassemble
 from imaging_ft.report.predict import FOLDER
 from imaging_ft.types import T
 
@@ -105,11 +106,54 @@ def test_a_report_that_is_killed_loses_nothing(exported: "Exported", suite: str,
     assert (out / "predictions.parquet").is_file()
 
 
+def test_images_of_which_nothing_was_recorded_are_measured(
+    runner: Runner, exported: "Exported", suite: str, tmp_path: Path
+) -> None:
+    for path in sorted((exported.dataset.parent / "images").glob("*-0-*.png")):
+        folder = tmp_path / "images" / path.name.partition("-")[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    found = measure(runner, str(tmp_path / "images"), suite=suite).report
+    assert found.dataset.n == 9
+    assert {cell.source for cell in found.cells} == {"synthetic", "measured"}
+
+
 def test_stored_predictions_give_the_report_again(
     runner: Runner, exported: "Exported", suite: str, tmp_path: Path
 ) -> None:
-    from imaging_ft.report.measure import reassemble
-
     require = ["worst.accuracy >= 0.1", "condition[site=south].accuracy >= 0.99"]
     found = measure(runner, str(exported.dataset), suite=suite, out=tmp_path, require=require).report
     assert reassemble(tmp_path / "predictions.parquet", require=require) == found
+
+
+def test_another_model_is_measured_on_the_very_same_images(
+    runner: Runner, exported: "Exported", suite: str, tmp_path: Path
+) -> None:
+    other = Runner.open(exported.model, device=Device.CPU)
+    found = measure(runner, str(exported.dataset), suite=suite, out=tmp_path / "out", against=other).report
+    assert found.against is not None
+    assert (found.against.overall.accuracy.value, found.against.overall.p) == (0, 1)
+    assert all(cell.against is None or cell.against.only_this == 0 for cell in found.cells)
+    assert found.against.by_condition == {"low_light": 1, "roll": 1}
+    assert found.against.mce == 1
+    stored = tmp_path / "out" / "predictions.parquet", tmp_path / "out" / "predictions-against.parquet"
+    assert reassemble(*stored) == found
+    measure(runner, str(exported.dataset), suite=suite, out=tmp_path / "out", show=False)
+    assert not stored[1].exists()
+
+
+def test_intersections_and_measured_columns_are_cells(
+    runner: Runner, exported: "Exported", suite: str, tmp_path: Path
+) -> None:
+    manifest = exported.dataset
+    found = measure(
+        runner, str(manifest), suite=suite, cross=[["site", "angle"]], require=["condition[brightness=1].ece <= 1"]
+    ).report
+    sources = {tuple(cell.conditions): cell.source for cell in found.cells if cell.source != "synthetic"}
+    assert sources[("site", "angle")] == "recorded"
+    assert sources[("brightness",)] == "measured"
+    assert found.gates[0].outcome == "insufficient"  # no bin of brightness is called 1
+    with pytest.raises(ConfigError, match="no column 'sight'; did you mean 'site'"):
+        measure(runner, str(manifest), suite=suite, cross=[["sight", "angle"]])
+    with pytest.raises(ConfigError, match="crosses recorded with measured"):
+        measure(runner, str(manifest), suite=suite, cross=[["site", "brightness"]])

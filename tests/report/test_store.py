@@ -107,6 +107,20 @@ def test_a_multi_label_table_is_read_by_its_truth(tmp_path: Path) -> None:
     assert report.overall.metrics["accuracy"].value == pytest.approx((~noise).all(axis=1).mean())
 
 
+def test_images_of_one_class_are_told_and_leave_no_auroc(tmp_path: Path) -> None:
+    report = reassemble(written(tmp_path, table().filter(pl.col("truth") == "knife")))
+    assert any("show 'knife' alone" in warning for warning in report.warnings)
+    assert not [name for name in report.overall.metrics if name.startswith(("auroc", "balanced"))]
+    assert report.overall.metrics["sensitivity[knife]"] == report.overall.metrics["accuracy"]
+
+
+def test_few_groups_are_told_and_flagged(tmp_path: Path) -> None:
+    found = table(n=200).with_columns(group=pl.int_range(pl.len()).mod(4).cast(pl.String))
+    report = reassemble(written(tmp_path, found))
+    assert report.overall.status.value == "low_n"
+    assert any("only 4 groups" in warning for warning in report.warnings)
+
+
 def nan_in(row: int) -> pl.Expr:
     return pl.when(pl.int_range(pl.len()) == row).then(float("nan")).otherwise(pl.col("p_knife")).alias("p_knife")
 
