@@ -304,7 +304,7 @@ def _cautions(overall: Evidence, clean: Scored, labels: Sequence[str]) -> list[s
             f"the {overall.n} images come from only {overall.groups} groups (patients, series, cameras): intervals say"
             " little of new ones; measure on at least 30"
         )
-    occurring = [label for label, there in zip(labels, clean.truth.any(axis=0).tolist(), strict=True) if there]
+    occurring = [labels[place] for place in np.flatnonzero(clean.truth.sum(axis=0)).tolist()]
     if len(occurring) < 2 <= len(labels):
         which = repr(occurring[0]) if occurring else "no class"
         found.append(
