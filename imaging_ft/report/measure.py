@@ -137,21 +137,23 @@ def reassemble(
 ) -> Report:
     """Return the report of stored predictions (`store.read_predictions`), with its gates judged.
 
-    `other` holds another model's, of the same images. The same files give the same report. Raises DataError and
+    `other` holds another model's, of the same images. `require` are expressions, looked for among the cells;
+    `requirements` were checked before anything was measured. The same files give the same report. Raises DataError and
     ConfigError.
     """
     predictions = read_predictions(path)
-    if requirements is None:
-        requirements = _parsed(require, predictions.labels)
+    checked = requirements is not None
+    requirements = requirements or _parsed(require, predictions.labels)
     twin = read_predictions(other) if other is not None else None
     report = assemble(predictions, other=twin, cross=cross, track=track)
-    known = Known(
-        places=[(cell.source, cell.conditions) for cell in report.cells],
-        columns=[column.name for column in report.columns],
-        other=report.against is not None,
-    )
-    for requirement in requirements:
-        requirement.check(known)
+    if not checked:
+        known = Known(
+            places=[(cell.source, cell.conditions) for cell in report.cells],
+            columns=[column.name for column in report.columns],
+            other=report.against is not None,
+        )
+        for requirement in requirements:
+            requirement.check(known)
     return report.model_copy(update={"gates": [requirement.judge(report) for requirement in requirements]})
 
 

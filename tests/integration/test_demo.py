@@ -37,7 +37,9 @@ def test_the_demo_leaves_every_file_that_the_plan_names(demo: tuple[Path, str]) 
         "predictions.csv",
         "report/index.html",
         "report/report.json",
-        "report/report.csv",
+        "report/cells.csv",
+        "report/summary.md",
+        "report/predictions.parquet",
     ):
         assert (out / name).stat().st_size > 0, name
 
@@ -63,5 +65,5 @@ def test_the_predictions_and_the_report_are_of_the_same_images(demo: tuple[Path,
 def test_the_report_slices_by_every_recorded_column(demo: tuple[Path, str]) -> None:
     out, _ = demo
     report = json.loads((out / "report" / "report.json").read_text())
-    recorded = {axis for cell in report["cells"] if cell["source"] == "recorded" for axis in cell["axes"]}
+    recorded = {name for cell in report["cells"] if cell["source"] == "recorded" for name in cell["conditions"]}
     assert recorded == {"yaw", "pitch", "roll", "exposure", "scanner"}

@@ -140,7 +140,7 @@ def test_the_base_install_measures(host: Path, exported: Exported, tmp_path: Pat
     assert report["overall"]["n"] > 0
     assert report["cells"]
     assert (out / "index.html").stat().st_size > 0
-    assert (out / "report.csv").stat().st_size > 0
+    assert (out / "cells.csv").stat().st_size > 0
 
 
 def test_the_base_install_says_what_training_needs(host: Path, exported: Exported, tmp_path: Path) -> None:
