@@ -36,6 +36,8 @@ Said = npt.NDArray[np.bool_]
 """[n, classes], true where a class is said to be there: one in each row, or in a multi-label task any number."""
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
+DEFAULT_THRESHOLD = 0.5
+"""Of a class for which no operating point was chosen."""
 
 
 class Label(Frozen):

@@ -50,7 +50,8 @@ def demo(
     say("4/4 report: accuracy under each condition")
     folder = out / "report"
     prepare_folder(folder)
-    measured = measure(runner, dataset, out=folder, track=track)
+    # One thread each: the images are what runs side by side.
+    measured = measure(Runner.open(model, threads=1), dataset, out=folder, track=track)
     result = measured.report
     page = write_report(result, folder, pictures=measured.pictures)[0]
     clean = result.overall.metrics["accuracy"]

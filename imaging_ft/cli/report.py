@@ -209,7 +209,7 @@ def _levels(text: str | None) -> list[int] | None:
 
 
 def _show(result: "Report") -> None:
-    from imaging_ft.report.gates import name_of
+    from imaging_ft.report.wording import name_of
 
     print(f"{'':12}{'accuracy':>9}  {'95% interval':<16}{'n':>8}")
     if result.model.task == Task.MULTILABEL:
@@ -219,7 +219,7 @@ def _show(result: "Report") -> None:
         cells = sum(1 for cell in result.cells if cell.source == "synthetic")
         print(f"{'mean':<12}{result.mean['accuracy']:>9.3f}  over {cells} synthetic conditions")
     if result.worst:
-        _line("worst", result.worst.n, result.worst.metrics.get("accuracy"), f"  {name_of(result.worst)}")
+        _line("worst", result.worst.n, result.worst.metrics.get("accuracy"), f"  {name_of(result.worst.conditions)}")
     if result.against is not None:
         pair = result.against.overall
         gap = pair.accuracy

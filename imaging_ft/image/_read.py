@@ -37,15 +37,15 @@ def read_image(path: Path) -> Pixels:
 
             return decode_raster(data, kind)
     except ImageError as error:
-        raise ImageError(f"{path}: {_line(str(error))}") from error.__cause__
+        raise ImageError(f"{path}: {one_line(str(error))}") from error.__cause__
     except Exception as error:
         # A damaged file makes a decoder raise nearly anything, from struct.error to RecursionError.
-        cause = _line(reason(error)) or type(error).__name__
+        cause = one_line(reason(error)) or type(error).__name__
         raise ImageError(
             f"{path}: the {label(kind)} is truncated, damaged or of an unsupported kind ({cause}); {SAVE_AGAIN}"
         ) from error
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return text as one line that can be printed: a damaged file puts its own bytes into messages."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())

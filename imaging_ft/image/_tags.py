@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from imaging_ft.config import reason
 from imaging_ft.errors import ImageError
-from imaging_ft.image._read import _line as line
+from imaging_ft.image._read import one_line
 from imaging_ft.image._sniff import PREAMBLE
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read_tags(path: Path) -> dict[str, str]:
         return {}
     except Exception as error:
         # A damaged header makes pydicom raise nearly anything, from struct.error to RecursionError.
-        cause = line(reason(error)) or type(error).__name__
+        cause = one_line(reason(error)) or type(error).__name__
         raise ImageError(f"{path}: the DICOM header is damaged ({cause}); get a fresh copy of the file") from error
 
 
@@ -104,7 +104,7 @@ def _text(dataset: "FileDataset", keyword: str, longest: int) -> str:
         return ""
     if isinstance(value, MultiValue):
         value = next(iter(cast("MultiValue[object]", value)), None)
-    text = line(value) if isinstance(value, str) else ""
+    text = one_line(value) if isinstance(value, str) else ""
     return text if len(text) <= longest else ""
 
 

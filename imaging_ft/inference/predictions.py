@@ -1,9 +1,7 @@
 """Predictions of files, as rows: CSV, JSON lines or Parquet. One bad image is a row with its error, not the end."""
 
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +13,7 @@ from imaging_ft.bundle import SEPARATOR
 from imaging_ft.config import reason
 from imaging_ft.errors import ImageError, InputError
 from imaging_ft.image import may_be_image, read_image
+from imaging_ft.inference.ahead import ahead
 from imaging_ft.inference.runner import Runner
 from imaging_ft.types import Pixels, Track, silent
 
@@ -79,21 +78,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 def predict_files(runner: Runner, paths: Iterable[Path], *, track: Track = silent) -> Iterator[Prediction]:
     """Yield a prediction for each file, in order; a file that can't be read gives a row with its error."""
     files = list(paths)
-    for chunk in _batched(track(_read_ahead(files), "predicting", len(files)), _CHUNK):
+    # At most a chunk ahead: a folder may hold more images than fit in memory.
+    images = zip(files, ahead(_read, files, workers=2, most=_CHUNK), strict=True)
+    for chunk in _batched(track(images, "predicting", len(files)), _CHUNK):
         yield from _predict_chunk(runner, chunk)
-
-
-def _read_ahead(files: Iterable[Path]) -> Iterator[tuple[Path, Pixels | ImageError]]:
-    """Yield each file with its image, at most a chunk ahead: a folder may hold more images than fit in memory."""
-    waiting: deque[tuple[Path, Future[Pixels | ImageError]]] = deque()
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for path in files:
-            waiting.append((path, pool.submit(_read, path)))
-            if len(waiting) > _CHUNK:
-                ready, image = waiting.popleft()
-                yield ready, image.result()
-        for ready, image in waiting:
-            yield ready, image.result()
 
 
 def _predict_chunk(runner: Runner, chunk: list[tuple[Path, Pixels | ImageError]]) -> Iterator[Prediction]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imaging_ft.augment.conditions import CONDITIONS
+from imaging_ft.bundle import decide
 from imaging_ft.errors import DataError
 from imaging_ft.image import TAGS
 from imaging_ft.report.calibration import detail
@@ -16,9 +17,10 @@ from imaging_ft.report.metrics import evidence, shares
 from imaging_ft.report.observed import Observed, Slice, codes_of, observe
 from imaging_ft.report.paired import difference, holm, paired
 from imaging_ft.report.pixels import MEASURES
-from imaging_ft.report.result import Against, Cell, Column, Detail, Discovered, Estimate, Evidence, Gap, Paired, Report
+from imaging_ft.report.result import Against, Cell, Column, Detail, Discovered, Estimate, Evidence, Gap, Report
 from imaging_ft.report.scored import Scored
-from imaging_ft.report.store import Conditions, Predictions
+from imaging_ft.report.store import Conditions, Predictions, thresholds_of
+from imaging_ft.report.wording import name_of
 from imaging_ft.types import Json, Status, Task, Track, silent
 
 LIMITATIONS = (
@@ -51,12 +53,10 @@ def assemble(
 
     `other` holds another model's predictions of the same images in the same settings; `cross` names recorded or
     measured columns, two or three at a time, whose intersections become cells. Raises ConfigError where a column is
-    unknown, and DataError where there are no clean rows or the two tables are of different images.
+    unknown, and DataError where the two tables are of different images.
     """
     about, task = predictions.about, predictions.task
     clean = predictions.clean
-    if clean is None:
-        raise DataError(f"{about.dataset.name}: no clean predictions (setting 'clean'); a report starts from them")
     if other is not None:
         _refuse_other_images(predictions, other)
     recorded, measured = _observe(predictions, cross)
@@ -110,10 +110,10 @@ def _evidence(rows: Scored, predictions: Predictions) -> Evidence:
     """Return the evidence of rows, with what the operating points reach where some were chosen."""
     labels, task = predictions.labels, predictions.task
     found = evidence(rows, labels, task=task)
-    thresholds = predictions.about.model.thresholds
-    if thresholds is None or task is Task.MULTILABEL or not found.metrics:
+    model = predictions.about.model
+    if model.thresholds is None or task is Task.MULTILABEL or not found.metrics:
         return found
-    alarms = rows.probabilities >= np.array([thresholds[label] for label in labels], np.float32)
+    alarms = decide(rows.probabilities, task=Task.MULTILABEL, thresholds=thresholds_of(model))
     at = shares(Scored(rows.truth, rows.probabilities, alarms, rows.groups), labels, task=Task.MULTILABEL)
     added = {share.name.replace("[", f"{AT_THRESHOLD}[", 1): share.estimate for share in at}
     return found.model_copy(update={"metrics": found.metrics | added})
@@ -173,23 +173,30 @@ def _compared(
     parts: Sequence[_Part], clean: Scored, other: Predictions | None, task: Task
 ) -> tuple[Against | None, list[Cell]]:
     """Return how the two models compare, and the cells with their differences, adjusted by Holm over all of them."""
-    other_clean = other.clean if other is not None else None
-    if other is None or other_clean is None:
+    if other is None:
         return None, [part.cell for part in parts]
-    overall = paired(clean, other_clean, task=task)
-    pairs: list[Paired | None] = [overall]
-    pairs += [
+    beside = other.clean
+    overall = paired(clean, beside, task=task)
+    found = [
         paired(part.rows, part.other, task=task)
         if part.other is not None and part.cell.status is not Status.UNDEFINED
         else None
         for part in parts
     ]
-    adjusted = iter(holm([pair.p for pair in pairs if pair]))
-    found = [pair.model_copy(update={"p_holm": next(adjusted)}) if pair else None for pair in pairs]
-    cells = [part.cell.model_copy(update={"against": pair}) for part, pair in zip(parts, found[1:], strict=True)]
+    first, *rest = holm([overall.p, *(pair.p for pair in found if pair)])
+    adjusted = iter(rest)
+    cells = [
+        part.cell.model_copy(update={"against": pair and pair.model_copy(update={"p_holm": next(adjusted)})})
+        for part, pair in zip(parts, found, strict=True)
+    ]
     about = other.about.model
-    figures = _corruption(parts, clean, other_clean)
-    return Against(file=about.file, sha256=about.sha256, overall=found[0] or overall, **figures), cells
+    against = Against(
+        file=about.file,
+        sha256=about.sha256,
+        overall=overall.model_copy(update={"p_holm": first}),
+        **_corruption(parts, clean, beside),
+    )
+    return against, cells
 
 
 def _corruption(parts: Sequence[_Part], clean: Scored, other_clean: Scored) -> Json:
@@ -237,7 +244,7 @@ def _synthetic_gaps(predictions: Predictions, cells: Sequence[Cell], clean: Scor
                 of=info.name,
                 source="synthetic",
                 best="clean",
-                worst=f"{info.name} {worst.conditions[info.name]}",
+                worst=name_of(worst.conditions),
                 metrics=metrics,
             )
         )
@@ -264,8 +271,8 @@ def _observed_gaps(recorded: Observed, measured: Observed, parts: Sequence[_Part
             Gap(
                 of=column.name,
                 source=column.source,
-                best=f"{column.name} = {best.cell.conditions[column.name]}",
-                worst=f"{column.name} = {worst.cell.conditions[column.name]}",
+                best=name_of(best.cell.conditions, column.source),
+                worst=name_of(worst.cell.conditions, column.source),
                 metrics=difference(best.rows, worst.rows, task=task, same_images=False),
             )
         )

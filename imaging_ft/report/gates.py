@@ -25,9 +25,10 @@ from imaging_ft.catalog import suggest
 from imaging_ft.errors import ConfigError
 from imaging_ft.report.requirements import EXAMPLE, Place, find_place, names_in, no_place, parse
 from imaging_ft.report.result import Against, Cell, Estimate, Evidence, Gap, Gate, Paired, Source
+from imaging_ft.report.wording import name_of
 from imaging_ft.types import Status
 
-__all__ = ["COMPARED", "EXAMPLE", "Judged", "Known", "Place", "Requirement", "exit_code", "metric_names", "name_of"]
+__all__ = ["COMPARED", "EXAMPLE", "Judged", "Known", "Place", "Requirement", "exit_code", "metric_names"]
 
 COMPARED: tuple[str, ...] = ("accuracy", "balanced_accuracy")
 """The metrics that a gap and a comparison with another model have."""
@@ -151,7 +152,7 @@ class Requirement:
             cells = [found.cells[position]]
         else:
             cells = self._group(found.cells)
-        pieces = [self._piece(name_of(cell), cell, cell.against) for cell in cells]
+        pieces = [self._piece(name_of(cell.conditions, cell.source), cell, cell.against) for cell in cells]
         return [_mean(pieces, self.relation)] if self.place == "mean" and pieces else pieces
 
     def _piece(self, where: str, cell: Evidence, paired: Paired | None) -> _Piece:
@@ -178,7 +179,9 @@ class Requirement:
             ]
         gap = gaps[0]
         cells = [cell for cell in found.cells if cell.source == gap.source and list(cell.conditions) == [gap.of]]
-        by_name: dict[str, Evidence] = {"clean": found.overall} | {name_of(cell): cell for cell in cells}
+        by_name: dict[str, Evidence] = {"clean": found.overall} | {
+            name_of(cell.conditions, cell.source): cell for cell in cells
+        }
         ends = [by_name[name] for name in (gap.best, gap.worst) if name in by_name]
         piece = _Piece(
             f"{gap.best} less {gap.worst}",
@@ -186,7 +189,14 @@ class Requirement:
             " and ".join(f"{end.n}" for end in ends),
             few=any(end.status is not Status.OK for end in ends),
         )
-        return [piece, *(self._piece(name_of(cell), cell, None) for cell in cells if self.metric not in cell.metrics)]
+        return [
+            piece,
+            *(
+                self._piece(name_of(cell.conditions, cell.source), cell, None)
+                for cell in cells
+                if self.metric not in cell.metrics
+            ),
+        ]
 
     def _outcome(self, piece: _Piece) -> Gate:
         bound = "low" if self.relation == ">=" else "high"
@@ -222,13 +232,6 @@ def exit_code(gates: Sequence[Gate]) -> int:
     """Return 1 where a gate failed, 3 where none failed but one lacks evidence, else 0."""
     outcomes = {gate.outcome for gate in gates}
     return 1 if "fail" in outcomes else 3 if "insufficient" in outcomes else 0
-
-
-def name_of(cell: Cell) -> str:
-    """Return a cell's name in words: `low_dose 5 × roll 3`, or `site = B`."""
-    if cell.source == "synthetic":
-        return " × ".join(f"{name} {severity}" for name, severity in cell.conditions.items())
-    return ", ".join(f"{name} = {value}" for name, value in cell.conditions.items())
 
 
 def _mean(pieces: Sequence[_Piece], relation: str) -> _Piece:

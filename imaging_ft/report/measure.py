@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from imaging_ft import __version__
 from imaging_ft.augment.conditions import Setting, Suite, load_suite
 from imaging_ft.bundle import Bundle
 from imaging_ft.catalog import suggest
@@ -19,6 +18,7 @@ from imaging_ft.data.images import targets
 from imaging_ft.errors import ConfigError
 from imaging_ft.inference.activation import Activation
 from imaging_ft.inference.runner import Runner
+from imaging_ft.report.about import describe
 from imaging_ft.report.assemble import assemble
 from imaging_ft.report.gallery import Pictures, pictures
 from imaging_ft.report.gates import Known, Requirement
@@ -26,14 +26,13 @@ from imaging_ft.report.observed import observe
 from imaging_ft.report.pixels import MEASURES
 from imaging_ft.report.predict import FOLDER, predict_settings
 from imaging_ft.report.restore import read_predictions
-from imaging_ft.report.result import ConditionInfo, DatasetInfo, ModelInfo, Report
-from imaging_ft.report.store import About, reserved, write_predictions
-from imaging_ft.report.subject import Subject, find_subject
-from imaging_ft.types import Split, Task, Track, silent
+from imaging_ft.report.result import Report
+from imaging_ft.report.store import reserved, write_predictions
+from imaging_ft.report.subject import find_subject
+from imaging_ft.types import Split, Track, silent
 
 PREDICTIONS = "predictions.parquet"
 OTHER_PREDICTIONS = "predictions-against.parquet"
-DEFAULT_THRESHOLD = 0.5
 FAST = (1, 3, 5)
 """The severities of a fast report, which has no grid."""
 
@@ -96,15 +95,16 @@ def measure(
             track=track,
         )
         created = datetime.now(UTC).isoformat(timespec="seconds")
+        truth = targets(subject.samples, bundle.names, bundle.task) > 0
         paths = tables_of(folder)[: len(runners)]
         (folder / OTHER_PREDICTIONS).unlink(missing_ok=True)
         for one, path, probabilities in zip(runners, paths, measured.probabilities, strict=True):
             write_predictions(
                 path,
-                _about(one, subject, conditions, recorded.columns, measured.pixels.columns, created),
+                describe(one, subject, conditions, truth=truth, recorded=recorded.columns, created=created),
                 images=[sample.id for sample in subject.samples],
                 groups=subject.groups,
-                truth=targets(subject.samples, bundle.names, bundle.task) > 0,
+                truth=truth,
                 settings=[setting.conditions for setting in settings],
                 probabilities=probabilities,
                 observed=pl.DataFrame([*recorded.iter_columns(), *measured.pixels.iter_columns()]),
@@ -135,7 +135,7 @@ def reassemble(
     require: Sequence[str] = (),
     track: Track = silent,
 ) -> Report:
-    """Return the report of stored predictions (`store.read_predictions`), with its gates judged.
+    """Return the report of stored predictions (`restore.read_predictions`), with its gates judged.
 
     `other` holds another model's, of the same images. `require` are expressions, looked for among the cells;
     `requirements` were checked before anything was measured. The same files give the same report. Raises DataError and
@@ -224,85 +224,3 @@ def _check(
     )
     for requirement in requirements:
         requirement.check(known)
-
-
-def _about(
-    runner: Runner,
-    subject: Subject,
-    suite: Suite,
-    recorded: Sequence[str],
-    measured: Sequence[str],
-    created: str,
-) -> About:
-    bundle, data = runner.bundle, subject.data
-    multilabel = bundle.task is Task.MULTILABEL
-    truth = targets(subject.samples, bundle.names, bundle.task) > 0
-    named = data.card.positive or bundle.provenance.get("positive", [])
-    return About(
-        created=created,
-        tool=f"imaging_ft {__version__}",
-        model=ModelInfo(
-            file=runner.path.name,
-            sha256=runner.sha256,
-            backbone=str(bundle.provenance.get("backbone", "unknown")),
-            task=bundle.task.value,
-            labels=bundle.names,
-            thresholds=_thresholds(bundle),
-            intended_use=bundle.intended_use,
-        ),
-        dataset=DatasetInfo(
-            name=data.card.name,
-            fingerprint=data.fingerprint,
-            split=subject.name,
-            n=len(subject.samples),
-            groups=len(set(subject.groups)),
-            classes=dict(zip(bundle.names, truth.sum(axis=0).tolist(), strict=True)),
-            none=int((~truth.any(axis=1)).sum()) if multilabel else None,
-            skipped=len(data.skipped),
-        ),
-        suite=suite.name,
-        severities=list(suite.severities),
-        conditions=_condition_infos(suite, bundle),
-        positive=[name for name in named if name in bundle.names],
-        warnings=_warnings(subject, bundle, suite),
-        recorded=list(recorded),
-        measured=list(measured),
-    )
-
-
-def _thresholds(bundle: Bundle) -> dict[str, float] | None:
-    """Return the thresholds that decide, or that were chosen as operating points; None where all are as they come."""
-    found = {name: bundle.thresholds[name] for name in bundle.names}
-    chosen = bundle.task is Task.MULTILABEL or any(value != DEFAULT_THRESHOLD for value in found.values())
-    return found if chosen else None
-
-
-def _condition_infos(suite: Suite, bundle: Bundle) -> list[ConditionInfo]:
-    practised = set(bundle.provenance.get("practised", []))
-    return [
-        ConditionInfo(
-            name=member.name,
-            axis=member.axis,
-            title=member.title,
-            parameter=member.parameter,
-            values={severity: member.value(severity) for severity in suite.severities},
-            practised=member.name in practised,
-        )
-        for member in suite.members()
-        if bundle.input.channels in member.channels
-    ]
-
-
-def _warnings(subject: Subject, bundle: Bundle, suite: Suite) -> list[str]:
-    trained = bundle.provenance.get("dataset", {})
-    found = [f"in training: {warning}" for warning in trained.get("warnings", [])]
-    found += [warning for warning in subject.data.warnings if f"in training: {warning}" not in found]
-    left_out = [member.name for member in suite.members() if bundle.input.channels not in member.channels]
-    if left_out:
-        found.append(f"left out, for images of {bundle.input.channels} channels: {', '.join(left_out)}")
-    if not any(sample.group for sample in subject.samples):
-        found.append(
-            "no groups (patients, series, cameras) are known: every image is taken to stand for itself; where several"
-            " come from one, intervals are too narrow"
-        )
-    return list(dict.fromkeys(found))

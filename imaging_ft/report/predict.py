@@ -7,12 +7,10 @@ goes on where it stopped.
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +22,7 @@ from imaging_ft.config import reason
 from imaging_ft.data import Sample
 from imaging_ft.errors import InputError
 from imaging_ft.image import read_image
+from imaging_ft.inference.ahead import ahead
 from imaging_ft.inference.runner import MAX_BATCH_PIXELS, Runner
 from imaging_ft.preprocess import InputSpec, conform
 from imaging_ft.report.pixels import MEASURES, measure_pixels
@@ -32,9 +31,6 @@ from imaging_ft.types import Json, Pixels, Track, silent
 FOLDER = ".measuring"
 """In a report's folder, while it is being measured."""
 _KEY = "key.json"
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,9 @@ def predict_settings(
         kept.done[position] = 1  # last: a row that a kill cut off doesn't count
 
     left = np.flatnonzero(kept.done == 0).tolist()
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for _ in track(_ahead(pool, one, left), "measuring", len(left)):
-            pass
+    cores = os.cpu_count() or 1
+    for _ in track(ahead(one, left, workers=cores, most=4 * cores), "measuring", len(left)):
+        pass
     table = pl.DataFrame({name: pixels[:, column] for column, name in enumerate(MEASURES)})
     return Measured([np.array(array) for array in found], table.fill_nan(None))
 
@@ -113,22 +109,6 @@ def _changed(image: Pixels, spec: InputSpec, settings: Sequence[Setting], *, sam
     # The model's own depth and channels, so that what is changed is what the model would be given.
     pixels = conform(image, spec)
     return [setting.apply(pixels, sample_id=sample_id, seed=seed, window=spec.window) for setting in settings]
-
-
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Yield results in order, with only some more tasks waiting than can run: there may be millions."""
-    most = 4 * (os.cpu_count() or 1)
-    waiting: deque[Future[B]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from imaging_ft import __version__
 from imaging_ft.augment.conditions import CONDITIONS, condition
-from imaging_ft.bundle import SEPARATOR, Said, decide
+from imaging_ft.bundle import DEFAULT_THRESHOLD, SEPARATOR, Said, decide
 from imaging_ft.catalog import suggest
 from imaging_ft.config import reason
 from imaging_ft.errors import DataError
@@ -41,8 +41,8 @@ _SHA = "__sha"
 def read_predictions(path: Path) -> Predictions:
     """Return the predictions in a Parquet file, checked.
 
-    Raises DataError where a column is missing, a label unknown, a probability no number, or an image twice in a
-    setting, and ConfigError where a setting names an unknown condition.
+    Raises DataError where a column or the clean rows are missing, a label unknown, a probability no number, or an image
+    twice in a setting, and ConfigError where a setting names an unknown condition.
     """
     schema, about = _open(path)
     labels = about.model.labels if about else [name.removeprefix(PREFIX) for name in schema if name.startswith(PREFIX)]
@@ -59,6 +59,8 @@ def read_predictions(path: Path) -> Predictions:
     truth, task = _truth(path, table["truth"], labels, about)
     _refuse_odd(path, probabilities, task)
     settings, of_setting = _settings(path, table)
+    if settings[0]:
+        raise DataError(f"{path}: no clean predictions (setting {CLEAN!r}); a report starts from them")
     names, images = _images(table)
     groups = _groups(table, images)
     order = np.lexsort((images, of_setting)) if len(settings) > 1 or not _rising(images) else None
@@ -73,7 +75,7 @@ def read_predictions(path: Path) -> Predictions:
     found = about or _about(path, table, labels, task, settings, truth[: starts[1]], groups, extra)
     said = decide(probabilities, task=task, thresholds=thresholds_of(found.model))
     clean = np.arange(starts[1]) if order is None else order[: starts[1]]
-    observed = table.select(extra)[clean] if extra and not settings[0] else pl.DataFrame()
+    observed = table.select(extra)[clean] if extra else pl.DataFrame()
     return Predictions(
         about=found,
         settings=tuple(settings),
@@ -81,8 +83,8 @@ def read_predictions(path: Path) -> Predictions:
         rows=Scored(truth, probabilities, said, groups),
         images=images,
         names=names,
-        recorded=observed.select([name for name in found.recorded if name in observed.columns]),
-        measured=observed.select([name for name in found.measured if name in observed.columns]),
+        recorded=observed.select(found.recorded),
+        measured=observed.select(found.measured),
     )
 
 
@@ -240,7 +242,7 @@ def _about(
             backbone=UNKNOWN,
             task=task.value,
             labels=list(labels),
-            thresholds=dict.fromkeys(labels, 0.5) if task is Task.MULTILABEL else None,
+            thresholds=dict.fromkeys(labels, DEFAULT_THRESHOLD) if task is Task.MULTILABEL else None,
         ),
         dataset=DatasetInfo(
             name=path.stem,

@@ -28,8 +28,8 @@ class Scored:
     groups: Ints
     """[n] codes from 0, with gaps or without; images are independent where no code occurs twice."""
 
-    def take(self, positions: Ints) -> "Scored":
-        """Return the rows at `positions`, or where a boolean [n] holds."""
+    def take(self, positions: Ints | slice) -> "Scored":
+        """Return the rows at `positions`, where a boolean [n] holds, or of a slice (without copying)."""
         return Scored(
             self.truth[positions], self.probabilities[positions], self.said[positions], self.groups[positions]
         )

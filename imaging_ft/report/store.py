@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from imaging_ft.bundle import SEPARATOR, Said, decide
+from imaging_ft.bundle import DEFAULT_THRESHOLD, SEPARATOR, Said, decide
 from imaging_ft.config import reason
 from imaging_ft.errors import InputError
 from imaging_ft.report.metrics import Scored
@@ -70,7 +70,7 @@ class Predictions:
     """[rows]: a number for each image, the same in every setting; `names` says which."""
     names: pl.Series
     recorded: pl.DataFrame
-    """A row for each row of the first setting, as are those of `measured`; no columns where it isn't clean."""
+    """A row for each clean row, as are those of `measured`."""
     measured: pl.DataFrame
 
     @property
@@ -84,15 +84,13 @@ class Predictions:
         return Task(self.about.model.task)
 
     @property
-    def clean(self) -> Scored | None:
-        """The clean rows; None where there are none."""
-        return None if self.settings[0] else self.of(0)
+    def clean(self) -> Scored:
+        """The clean rows: the first setting's."""
+        return self.of(0)
 
     def of(self, setting: int) -> Scored:
         """Return the rows of a setting, by its position."""
-        part = slice(self.starts[setting], self.starts[setting + 1])
-        rows = self.rows
-        return Scored(rows.truth[part], rows.probabilities[part], rows.said[part], rows.groups[part])
+        return self.rows.take(slice(self.starts[setting], self.starts[setting + 1]))
 
     def image_name(self, number: int) -> str:
         """Return the name of an image by its number; where images have none, its row (from 1)."""
@@ -140,6 +138,7 @@ def write_predictions(
                 "label": _texts(said[:, number], labels),
                 "probability": _of_said(probabilities[:, number], said[:, number]),
                 **{f"{PREFIX}{label}": probabilities[:, number, column] for column, label in enumerate(labels)},
+                "reason": pl.Series([None] * len(images), dtype=pl.String),
                 "model_sha256": [about.model.sha256] * len(images),
             }
         ).hstack(observed)
@@ -162,8 +161,9 @@ def reserved(name: str, labels: Sequence[str]) -> bool:
 
 
 def thresholds_of(model: ModelInfo) -> list[float]:
+    """Return each class's threshold, in the order of the labels."""
     thresholds = model.thresholds or {}
-    return [thresholds.get(label, 0.5) for label in model.labels]
+    return [thresholds.get(label, DEFAULT_THRESHOLD) for label in model.labels]
 
 
 def _texts(shown: Said, labels: Sequence[str]) -> list[str]:

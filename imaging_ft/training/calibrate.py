@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from imaging_ft.bundle import VectorScaling, probabilities
+from imaging_ft.bundle import DEFAULT_THRESHOLD, VectorScaling, probabilities
 from imaging_ft.training.metrics import negative_log_likelihood
 from imaging_ft.training.settings import parse_operating_point
 from imaging_ft.types import Floats, Json, Task
@@ -16,7 +16,6 @@ BOUNDS = (0.2, 10.0)
 _VECTOR_BOUNDS = (0.1, 5.0)
 _VECTOR_PULL = 1e-2
 """How strongly vector scaling is held to the temperature's solution: it has 2 numbers a class to fit."""
-DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)

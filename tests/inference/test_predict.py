@@ -153,9 +153,10 @@ def test_reading_stays_near_the_predictions(runner: Runner, exported: Exported) 
                 asked.append(index)
                 yield path
 
-    from imaging_ft.inference.predictions import _read_ahead
+    from imaging_ft.image import read_image
+    from imaging_ft.inference.ahead import ahead
 
-    ready = _read_ahead(Watched())
+    ready = ahead(read_image, Watched(), workers=2, most=32)
     for _ in range(5):
         next(ready)
     assert len(asked) < 60

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging_ft.errors import ConfigError
-from imaging_ft.report.gates import EXAMPLE, Known, Requirement, exit_code, name_of
+from imaging_ft.report.gates import EXAMPLE, Known, Requirement, exit_code
 from imaging_ft.report.result import Against, Cell, Estimate, Evidence, Gap, Gate, Paired
+from imaging_ft.report.wording import name_of
 from imaging_ft.types import Status
 
 LABELS = ["handgun", "razor blade", "a[1]"]
@@ -466,4 +467,4 @@ def test_a_failed_gate_beats_one_without_evidence(outcomes: list[str], code: int
 
 
 def test_cells_are_named_in_words() -> None:
-    assert [name_of(one) for one in CELLS[1:4]] == ["low_dose 3 × roll 5", "roll 5", "site = B"]
+    assert [name_of(one.conditions, one.source) for one in CELLS[1:4]] == ["low_dose 3 × roll 5", "roll 5", "site = B"]
