@@ -15,6 +15,8 @@ from imaging_ft.preprocess.prepare import prepare
 from imaging_ft.preprocess.spec import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    INPUT,
+    LEVELS,
     InputSpec,
     Triple,
     conform,
@@ -28,6 +30,8 @@ from imaging_ft.preprocess.spec import (
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "INPUT",
+    "LEVELS",
     "InputSpec",
     "Triple",
     "conform",

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from imaging_ft.preprocess.spec import InputSpec, conform
+from imaging_ft.preprocess.spec import INPUT, InputSpec, conform
 from imaging_ft.types import Levels, Pixels
 
 
@@ -17,8 +17,6 @@ def prepare(pixels: Pixels, spec: InputSpec) -> Levels:
     network was trained on and what its exported file sees are the same bytes. (A resize in another library,
     even one level off in a pixel in two thousand, moved logits by up to 0.26.)
     """
-    from imaging_ft.preprocess.graph import INPUT
-
     batch = conform(pixels, spec)[np.newaxis]
     session = _session(spec)  # pyright: ignore[reportArgumentType] - pydantic makes a frozen model hashable
     levels = cast("Levels", session.run(None, {INPUT: batch})[0])

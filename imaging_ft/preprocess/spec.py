@@ -12,6 +12,11 @@ from imaging_ft.types import Levels, Pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+INPUT = "image"
+"""The tensor that takes stored images: [batch, height, width, channels]."""
+LEVELS = "levels"
+"""The tensor of what the network sees: [batch, channels, height, width], integers from 0 to 255."""
+
 Triple = tuple[float, float, float]
 
 
@@ -54,7 +59,7 @@ def conform(pixels: Pixels, spec: InputSpec) -> Pixels:
     """Return an image [height, width, channels] in the model's dtype and channels.
 
     Full scale stays full scale (8 to 16 bits: × 257; 16 to 8 bits: rounded division by 257). RGB becomes gray
-    by ITU-R BT.601 luma; gray becomes RGB by repetition.
+    by ITU-R BT.601 luma, (299 R + 587 G + 114 B + 500) div 1000; gray becomes RGB by repetition.
     """
     if pixels.dtype.name != spec.dtype:
         pixels = _to_16(pixels) if spec.dtype == "uint16" else _to_8(pixels)
@@ -62,8 +67,9 @@ def conform(pixels: Pixels, spec: InputSpec) -> Pixels:
         return pixels
     if spec.channels == 3:
         return np.repeat(pixels, 3, axis=2)
-    luma = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    return np.rint(luma)[:, :, np.newaxis].astype(pixels.dtype)
+    # In integers: in floating point, which way a half rounds depends on the order of the sum, and so on the host.
+    luma = (pixels.astype(np.int64) @ np.array([299, 587, 114]) + 500) // 1000
+    return luma[:, :, np.newaxis].astype(pixels.dtype)
 
 
 def to_levels(pixels: Pixels, spec: InputSpec) -> Levels:
@@ -111,7 +117,9 @@ def reference_levels(pixels: Pixels, spec: InputSpec) -> Levels:
 
 def _pillow(levels: Levels, height: int, width: int) -> Levels:
     flat = levels[:, :, 0] if levels.shape[2] == 1 else levels
-    resized = Image.fromarray(flat).resize((width, height), Image.Resampling.BILINEAR)
+    # Rows first, as the graph does: for some tall images Pillow would begin with the columns, and round otherwise.
+    rows = Image.fromarray(flat).resize((width, levels.shape[0]), Image.Resampling.BILINEAR)
+    resized = rows.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8).reshape(height, width, levels.shape[2])
 
 
