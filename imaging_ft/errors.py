@@ -12,7 +12,8 @@ ImagingFtError                 a user's mistake or a refused result; one line: w
 │   ├── WeightsError           the pretrained weights or the model's name can't be had
 │   └── DeviceError            the device that was asked for can't run here
 └── GateError                  the work was done and its result was refused                         exit 1
-    └── ParityError            the exported file does not agree with the trained model
+    ├── ParityError            the exported file does not agree with the trained model
+    └── PrecisionError         a lower precision costs more than is allowed
 ```
 """
 
@@ -69,3 +70,7 @@ class GateError(ImagingFtError):
 
 class ParityError(GateError):
     """The exported file does not agree with the trained model."""
+
+
+class PrecisionError(GateError):
+    """A lower precision costs more than is allowed."""

@@ -31,6 +31,14 @@ class Task(StrEnum):
     MULTILABEL = "multilabel"
 
 
+class Precision(StrEnum):
+    """The numbers that an exported network computes in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
 class Split(StrEnum):
     """The part of a data set that a sample belongs to."""
 

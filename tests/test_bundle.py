@@ -42,9 +42,11 @@ def test_a_real_bundle_follows_the_published_schema(metadata: dict[str, str]) ->
 
 
 def test_metadata_are_the_plans_keys_each_holding_json(metadata: dict[str, str]) -> None:
-    keys = "schema task labels thresholds temperature vector_scaling input ood metrics parity golden provenance"
-    assert set(metadata) == {f"imaging_ft.{key}" for key in [*keys.split(), "intended_use"]}
-    assert json.loads(metadata["imaging_ft.schema"]) == "imaging_ft.bundle/1"
+    keys = (
+        "schema task labels thresholds temperature vector_scaling input graph ood metrics parity precision_loss golden"
+    )
+    assert set(metadata) == {f"imaging_ft.{key}" for key in [*keys.split(), "provenance", "intended_use"]}
+    assert json.loads(metadata["imaging_ft.schema"]) == "imaging_ft.bundle/2"
     assert [label["name"] for label in json.loads(metadata["imaging_ft.labels"])] == list(LABELS)
 
 
@@ -138,6 +140,26 @@ def test_a_multi_label_bundle_comes_back_and_follows_the_published_schema() -> N
     validator.validate(values)
     assert not validator.is_valid(values | {"vector_scaling": {"scale": [1, 0, 1], "bias": [0, 0, 0]}})
     assert not validator.is_valid(values | {"thresholds": {"bar": 2}})
+
+
+def test_a_file_of_the_first_schema_is_read_as_it_was_meant() -> None:
+    bundle = Bundle.from_metadata(made_up(), where="m.onnx")
+    assert bundle.schema_ == "imaging_ft.bundle/2"
+    assert (bundle.graph.precision, bundle.graph.preprocessing, bundle.graph.batch) == ("fp32", "inside", None)
+    assert bundle.precision_loss is None
+
+
+def test_a_file_of_a_later_schema_says_to_update() -> None:
+    with pytest.raises(
+        BundleError, match=r"m.onnx: bundle schema .*/99.*, but this version reads .*/1.* and .*/2"
+    ) as at:
+        Bundle.from_metadata(made_up(schema="imaging_ft.bundle/99"), where="m.onnx")
+    assert "update this one" in str(at.value)
+
+
+def test_what_no_version_wrote_says_to_export_again() -> None:
+    with pytest.raises(BundleError, match="export it again"):
+        Bundle.from_metadata(made_up(schema="onnx/1"), where="m.onnx")
 
 
 def test_a_bundle_from_before_vector_scaling_still_loads() -> None:
