@@ -1,139 +1,224 @@
-"""A run folder becomes one self-describing ONNX file, or nothing: the parity gate stands in between."""
+"""A run folder becomes one self-describing ONNX file, or nothing: the gates stand in between."""
 
-import warnings
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from onnx import compose, helper
-from torch import Tensor, nn
 
-from imaging_ft.bundle import LOGITS, PROBABILITIES, Bundle, Golden, Label, Parity, file_sha256
+from imaging_ft.bundle import Bundle, Golden, Label, PrecisionLoss, file_sha256
 from imaging_ft.errors import InputError
-from imaging_ft.export.parity import check_parity, reference_logits
-from imaging_ft.export.validation import validation_images
+from imaging_ft.export.candidate import candidates
+from imaging_ft.export.cells import Prepare, make_cells
+from imaging_ft.export.further import Further
+from imaging_ft.export.graph import Built, build
+from imaging_ft.export.parity import at_size, check_parity, reference_logits
+from imaging_ft.export.precision import MAX_DROP, hold, lower
+from imaging_ft.export.saliency import with_saliency
+from imaging_ft.export.target import Target, load_target
+from imaging_ft.export.validation import Validation, validation_images
+from imaging_ft.inference.signature import withdraw
 from imaging_ft.models.factory import Classifier
-from imaging_ft.preprocess.graph import IR_VERSION, LEVELS, OPSET, preprocessing_graph
 from imaging_ft.training.run import ModelInfo, RunFolder, replacing, write_text
-from imaging_ft.types import Pixels, Task, Track, silent
+from imaging_ft.types import Pixels, Precision, Track, silent
 
+DEFAULT_TARGET = "server-cpu"
 GOLDEN_SIZE = 24
-GOLDEN_TOLERANCE = 1e-2
-EMBEDDING = "embedding"
+GOLDEN_TOLERANCE = {Precision.FP32: 1e-2, Precision.FP16: 0.1, Precision.INT8: 0.25}
+"""By how much a logit may be off on another machine: kernels round differently, and of few bits one step is much."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and the graph and the trained model that it's made of."""
+
+    bundle: Bundle
+    graph: onnx.ModelProto
+    """With its metadata."""
+    model: Classifier
+    info: ModelInfo
+    further: list[tuple[str, Path]] = field(default_factory=list)
+    """What was written beside it on request: its kind and its path."""
 
 
 def export_run(
-    run_path: Path, out: Path, *, data: str | None = None, embedding: bool = False, track: Track = silent
-) -> Bundle:
-    """Write a run's model as one ONNX file with `<out>.sha256` beside it, and return what it says of itself.
+    run_path: Path,
+    out: Path,
+    *,
+    data: str | None = None,
+    target: str = DEFAULT_TARGET,
+    precision: Precision | None = None,
+    max_drop: float = MAX_DROP,
+    embedding: bool = False,
+    saliency: bool | None = None,
+    triton: Path | None = None,
+    monai_bundle: Path | None = None,
+    track: Track = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Write a run's model as one ONNX file with `<out>.sha256` beside it, and return it with what it says of itself.
 
-    The file is written only if it agrees with the trained model on every validation image (`check_parity`).
-    `data` names the data set where it has moved since the training. Raises ParityError, RunError, DataError.
+    The file is written only if it agrees with the trained model on every validation image (`check_parity`), and, in a
+    lower precision than float32, if no cell of the data set's condition suite loses more than `max_drop`
+    (`precision.lower`). `data` names the data set where it has moved since the training; `precision` and `saliency` are
+    the target's where they are None. `triton` and `monai_bundle` are folders for a model repository and a MONAI bundle
+    under the file's name. Raises ParityError, PrecisionError, InputError, ConfigError, RunError, DataError.
     """
     if out.suffix != ".onnx":
         raise InputError(f"{out}: the file's name should end in .onnx")
+    made_for = load_target(target)
+    precision = made_for.chosen(precision)
+    further = Further(out.stem, triton, monai_bundle)
+    further.check(made_for)
     run = RunFolder.open(run_path)
     model, info = run.read_model()
-    images = validation_images(run, info, data=data, track=track)
-    proto = build_model(model, info, embedding=embedding)
-    parity = check_parity(proto.SerializeToString(), model, info, images, track=track)
-    bundle = describe(model, info, parity, images[0])
-    for key, text in bundle.to_metadata().items():
-        proto.metadata_props.add(key=key, value=text)
-    with replacing(out) as temporary:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(proto.SerializeToString())
-    write_text(out.with_name(f"{out.name}.sha256"), f"{file_sha256(out)}  {out.name}\n")
-    return bundle
-
-
-def build_model(model: Classifier, info: ModelInfo, *, embedding: bool = False) -> onnx.ModelProto:
-    """Return the whole graph: preprocessing, network, scaling, softmax or sigmoid; no metadata yet.
-
-    The two halves meet at integer levels, so that a server can run them apart and batch mixed sizes.
-    """
-    network = _network_graph(model, info, embedding=embedding)
-    merged = compose.merge_models(
-        preprocessing_graph(info.input), network, io_map=[(LEVELS, "network_levels")], producer_name="imaging_ft"
+    validation = validation_images(run, info, data=data, track=track)
+    bundle, graph = assemble(
+        model,
+        info,
+        validation,
+        made_for,
+        precision=precision,
+        max_drop=max_drop,
+        embedding=embedding,
+        saliency=saliency,
+        track=track,
+        say=say,
     )
-    del merged.opset_import[:]  # merging leaves each half's own import, and a duplicate breaks quantisation
-    merged.opset_import.append(helper.make_opsetid("", OPSET))
-    merged.ir_version = IR_VERSION
-    onnx.checker.check_model(merged, full_check=True)
-    return merged
+    write_model(graph, bundle, out, sidecar=made_for.sidecar)
+    if withdraw(out):
+        say(f"note: {out.name}.sig was the signature of the file that stood here, and is removed; sign the new one")
+    beside = [("metadata", sidecar_of(out))] if made_for.sidecar else []
+    return Exported(bundle, graph, model, info, beside + further.write(graph, bundle, model, info))
 
 
-def describe(model: Classifier, info: ModelInfo, parity: Parity, image: Pixels) -> Bundle:
-    """Return the bundle's description, with a golden sample cut from the middle of an image."""
-    height, width = image.shape[:2]
-    top, left = max(0, (height - GOLDEN_SIZE) // 2), max(0, (width - GOLDEN_SIZE) // 2)
-    sample = np.ascontiguousarray(image[top : top + GOLDEN_SIZE, left : left + GOLDEN_SIZE])
-    logits = reference_logits(model, info.input, [sample])
-    return Bundle(
+def assemble(
+    model: Classifier,
+    info: ModelInfo,
+    validation: Validation,
+    target: Target,
+    *,
+    precision: Precision = Precision.FP32,
+    max_drop: float = MAX_DROP,
+    embedding: bool = False,
+    saliency: bool | None = None,
+    track: Track = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Bundle, onnx.ModelProto]:
+    """Return a trained model's bundle and its graph, metadata included, once both gates are passed."""
+    built = build(model, info, target, embedding=embedding)
+    if target.saliency if saliency is None else saliency:
+        built = _with_saliency(built, info, target, demanded=bool(saliency), say=say)
+    parity = check_parity(built.whole(), model, info, validation.images, target, track=track)
+    graph, float_layers, loss = _lowered(
+        built, info, validation, target, precision, max_drop=max_drop, track=track, say=say
+    )
+    bundle = Bundle(
         task=info.task,
         labels=tuple(Label(id=index, name=name) for index, name in enumerate(info.labels)),
         thresholds=info.thresholds,
         temperature=info.temperature,
         vector_scaling=info.vector_scaling,
         input=info.input,
+        graph=target.graph(precision, float_layers=float_layers),
         metrics={"validation": info.metrics},
         parity=parity,
-        golden=Golden.of(sample[np.newaxis], logits.tolist(), tolerance=GOLDEN_TOLERANCE),
+        precision_loss=loss,
+        golden=_golden(graph, model, info, target, precision, validation.images[0]),
         provenance=info.provenance,
         intended_use=info.intended_use,
     )
+    for key, text in bundle.to_metadata().items():
+        graph.metadata_props.add(key=key, value=text)
+    return bundle, graph
 
 
-class _Outputs(nn.Module):
-    """The network with every output that the bundle promises; `bundle.probabilities` in torch's terms."""
-
-    scale: Tensor
-    bias: Tensor
-
-    def __init__(self, model: Classifier, info: ModelInfo, *, embedding: bool) -> None:
-        super().__init__()
-        self.model = model
-        self.temperature = info.temperature
-        self.vector_scaling = info.vector_scaling is not None
-        self.multilabel = info.task is Task.MULTILABEL
-        self.embedding = embedding
-        if info.vector_scaling is not None:
-            self.register_buffer("scale", torch.tensor(info.vector_scaling.scale))
-            self.register_buffer("bias", torch.tensor(info.vector_scaling.bias))
-
-    def forward(self, network_levels: Tensor) -> tuple[Tensor, ...]:
-        features = self.model.embed(network_levels)
-        logits = self.model.head(features)
-        scaled = logits * self.scale + self.bias if self.vector_scaling else logits / self.temperature
-        probabilities = torch.sigmoid(scaled) if self.multilabel else torch.softmax(scaled, dim=1)
-        return (logits, probabilities, features) if self.embedding else (logits, probabilities)
+def _with_saliency(
+    built: Built, info: ModelInfo, target: Target, *, demanded: bool, say: Callable[[str], None]
+) -> Built:
+    made = with_saliency(built.network) if target.preprocessing == "inside" else None
+    if made is not None:
+        return Built(built.pre, made)
+    why = (
+        f"{info.backbone}: its head is not linear on averages over space, so there is no exact class activation map"
+        if target.preprocessing == "inside"
+        else f"target {target.name}: its opset has no operator that picks the map of one class"
+    )
+    if demanded:
+        raise InputError(f"--saliency: {why}; leave it out (a report's pictures show occlusion instead)")
+    say(f"warning: no saliency output: {why}")
+    return built
 
 
-def _network_graph(model: Classifier, info: ModelInfo, *, embedding: bool) -> onnx.ModelProto:
+def _lowered(
+    built: Built,
+    info: ModelInfo,
+    validation: Validation,
+    target: Target,
+    precision: Precision,
+    *,
+    max_drop: float,
+    track: Track,
+    say: Callable[[str], None],
+) -> tuple[onnx.ModelProto, tuple[str, ...], PrecisionLoss | None]:
+    """Return the graph in its precision, its layers in float32 and what it cost, where something could cost."""
+    if precision is Precision.FP32 and target.resize == "antialias":
+        return built.whole(), (), None
+    own = _own_resize(built, info, target) if target.resize == "matmul" else None
+    with make_cells(validation, info.input, own, track=track) as cells:
+        if precision is Precision.FP32:
+            loss = hold(cells, built.network, info, max_drop=max_drop, track=track)
+            return built.whole(), (), loss
+        lowered = lower(built.network, info, cells, precision, max_drop=max_drop, track=track, say=say)
+    return built.whole(lowered.network), lowered.float_layers, lowered.loss
+
+
+def _own_resize(built: Built, info: ModelInfo, target: Target) -> Prepare:
+    """Return what makes levels [height, width, channels] of a stored image as the file itself does."""
+    (candidate,) = candidates(built.whole(), info.input, target)
+    return lambda image: candidate.levels([image])[0].transpose(1, 2, 0)
+
+
+def _golden(
+    graph: onnx.ModelProto,
+    model: Classifier,
+    info: ModelInfo,
+    target: Target,
+    precision: Precision,
+    image: Pixels,
+) -> Golden:
+    """Return a golden sample from an image: its middle, or where the host prepares its images, all of it at their size.
+
+    A host that resizes by another filter would be off in a middle of 24 pixels that is enlarged; at the network's own
+    size it has nothing to resize, and proves what it can.
+    """
     spec = info.input
-    # A batch of one would be taken for a constant.
-    example = torch.zeros(2, spec.channels, spec.height, spec.width, dtype=torch.uint8)
-    names = [LOGITS, PROBABILITIES, *([EMBEDDING] if embedding else [])]
-    outputs = _Outputs(model.eval().cpu(), info, embedding=embedding).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program = torch.onnx.export(
-            outputs,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=["network_levels"],
-            output_names=names,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            verbose=False,
-        )
-    if program is None:
-        raise InputError(f"{info.backbone}: torch gave no ONNX program")
-    proto = program.model_proto
-    del proto.metadata_props[:]
-    for node in proto.graph.node:  # the exporter notes source lines of this machine in every node
-        del node.metadata_props[:]
-        node.doc_string = ""
-    return proto
+    if target.preprocessing == "outside":
+        sample = at_size(image, spec.height, spec.width)
+    else:
+        height, width = image.shape[:2]
+        top, left = max(0, (height - GOLDEN_SIZE) // 2), max(0, (width - GOLDEN_SIZE) // 2)
+        sample = np.ascontiguousarray(image[top : top + GOLDEN_SIZE, left : left + GOLDEN_SIZE])
+    if precision is Precision.FP32 and target.resize == "antialias":
+        logits = reference_logits(model, spec, [sample])
+    else:
+        logits, _ = candidates(graph, spec, target)[0].run([sample])
+    return Golden.of(sample[np.newaxis], logits.tolist(), tolerance=GOLDEN_TOLERANCE[precision])
+
+
+def write_model(graph: onnx.ModelProto, bundle: Bundle, out: Path, *, sidecar: bool) -> None:
+    """Write a graph with its checksum beside it, and on request its metadata too, as `<out>.json`."""
+    with replacing(out) as temporary:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(graph.SerializeToString())
+    write_text(out.with_name(f"{out.name}.sha256"), f"{file_sha256(out)}  {out.name}\n")
+    if sidecar:
+        values = bundle.model_dump(mode="json", by_alias=True, exclude_none=True)
+        write_text(sidecar_of(out), json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def sidecar_of(out: Path) -> Path:
+    """Return where a file's metadata lies that its runtime can't read from it."""
+    return out.with_name(f"{out.name}.json")

@@ -1,10 +1,15 @@
 """The validation images of a run, as a host would hand them over."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from imaging_ft.data import Prepared, prepare
+import numpy as np
+import numpy.typing as npt
+
+from imaging_ft.data import Prepared, Sample, prepare
 from imaging_ft.data.folds import folds
+from imaging_ft.data.images import targets
 from imaging_ft.errors import DataError, RunError
 from imaging_ft.image import read_image
 from imaging_ft.preprocess import conform
@@ -12,11 +17,24 @@ from imaging_ft.training.run import ModelInfo, RunFolder
 from imaging_ft.types import Json, Pixels, Split, Track
 
 
-def validation_images(run: RunFolder, info: ModelInfo, *, data: str | None, track: Track) -> Sequence[Pixels]:
-    """Return the run's validation images in the model's dtype and channels, at their own sizes.
+@dataclass(frozen=True)
+class Validation:
+    """What an exported file is held against before it's written."""
 
-    Of a fold of a cross-validation they are that fold's. Raises DataError where the data set isn't there, or isn't
-    the one that the run was trained on, and RunError where `dataset.json` names no fold that there is.
+    samples: Sequence[Sample]
+    images: Sequence[Pixels]
+    """In the model's dtype and channels, at their own sizes."""
+    truth: npt.NDArray[np.bool_]
+    """[images, classes]."""
+    suite: str
+    """The data set's condition suite."""
+
+
+def validation_images(run: RunFolder, info: ModelInfo, *, data: str | None, track: Track) -> Validation:
+    """Return the run's validation images; of a fold of a cross-validation they are that fold's.
+
+    Raises DataError where the data set isn't there, or isn't the one that the run was trained on, and RunError where
+    `dataset.json` names no fold that there is.
     """
     recorded = run.read_json("dataset.json")
     argument = data or str(recorded.get("argument", ""))
@@ -34,7 +52,12 @@ def validation_images(run: RunFolder, info: ModelInfo, *, data: str | None, trac
             " parity is proven on its own validation images: say where they are with --data DATASET"
         )
     samples = _as_trained(prepared, recorded, seed=seed, run=run).of(Split.VAL)
-    return [conform(read_image(sample.path), info.input) for sample in samples]
+    return Validation(
+        samples,
+        [conform(read_image(sample.path), info.input) for sample in samples],
+        targets(samples, list(info.labels), info.task) > 0,
+        prepared.card.conditions or ("camera" if info.input.channels == 3 else "radiograph"),
+    )
 
 
 def _as_trained(prepared: Prepared, recorded: Json, *, seed: int, run: RunFolder) -> Prepared:

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -18,8 +19,10 @@ from imaging_ft.bundle import Bundle, VectorScaling, probabilities
 from imaging_ft.data import prepare
 from imaging_ft.data.folds import folds
 from imaging_ft.errors import DataError, ParityError, RunError
-from imaging_ft.export.onnx import build_model, export_run
+from imaging_ft.export.graph import build
+from imaging_ft.export.onnx import export_run
 from imaging_ft.export.parity import TOLERANCE, check_parity, reference_logits
+from imaging_ft.export.target import load_target
 from imaging_ft.export.validation import validation_images
 from imaging_ft.image import read_image
 from imaging_ft.models.factory import Classifier, Source
@@ -29,6 +32,7 @@ from imaging_ft.types import Floats, Pixels, Split, Task, silent
 from tests.conftest import LABELS
 from tests.export.multilabel import SCALING, THRESHOLDS, Multilabel, exported, exported_single, write_dataset, write_run
 
+TARGET = load_target("server-cpu")
 Parts = tuple[bytes, Classifier, ModelInfo, list[Pixels]]
 
 
@@ -41,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Multilabel:
 def parts(made: Multilabel) -> Parts:
     run = RunFolder.open(made.run)
     model, info = run.read_model()
-    return made.model.read_bytes(), model, info, list(validation_images(run, info, data=None, track=silent))
+    return made.model.read_bytes(), model, info, list(validation_images(run, info, data=None, track=silent).images)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -115,7 +119,7 @@ def test_the_graphs_probabilities_are_those_of_the_bundle(
         "provenance": {},
     }
     info = ModelInfo.checked(values, where="test")
-    graph = build_model(corners(seed), info).SerializeToString()
+    graph = build(corners(seed), info, TARGET, embedding=False).whole().SerializeToString()
     session: Any = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(seed).integers(0, 256, (5, 40, 40, 1), dtype=np.uint8)
     logits, found = session.run(["logits", "probabilities"], {"image": pixels})
@@ -139,7 +143,7 @@ def _probabilities(info: ModelInfo, logits: Floats) -> Floats:
 def test_a_graph_that_is_scaled_otherwise_is_refused(changes: dict[str, Any], parts: Parts) -> None:
     data, model, info, images = parts
     with pytest.raises(ParityError, match="disagrees with the trained one on validation images of 72×80"):
-        check_parity(data, model, info.model_copy(update=changes), images)
+        check_parity(onnx.load_model_from_string(data), model, info.model_copy(update=changes), images, TARGET)
 
 
 def test_a_threshold_between_the_two_probabilities_is_counted_and_not_refused(parts: Parts) -> None:
@@ -153,7 +157,9 @@ def test_a_threshold_between_the_two_probabilities_is_counted_and_not_refused(pa
     assert 0 < apart[row, column] <= TOLERANCE
     between = float((found[row, column] + wanted[row, column]) / 2)
     thresholds = info.thresholds | {info.labels[int(column)]: between}
-    parity = check_parity(data, model, info.model_copy(update={"thresholds": thresholds}), images)
+    parity = check_parity(
+        onnx.load_model_from_string(data), model, info.model_copy(update={"thresholds": thresholds}), images, TARGET
+    )
     assert 0.9 < parity.top1_agreement < 1
 
 
@@ -193,7 +199,7 @@ def rewrite(run: Path, **values: Any) -> None:
 
 def shown(run: Path) -> list[Pixels]:
     opened = RunFolder.open(run)
-    return list(validation_images(opened, opened.read_model()[1], data=None, track=silent))
+    return list(validation_images(opened, opened.read_model()[1], data=None, track=silent).images)
 
 
 def test_a_fold_is_held_against_its_own_validation_images(folded: tuple[Path, Path]) -> None:

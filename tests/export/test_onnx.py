@@ -16,8 +16,10 @@ from onnx import numpy_helper
 
 from imaging_ft.bundle import Bundle
 from imaging_ft.errors import DataError, InputError, ParityError, RunError
+from imaging_ft.export.graph import Built, build
 from imaging_ft.export.onnx import export_run
 from imaging_ft.export.parity import check_parity
+from imaging_ft.export.target import load_target
 from imaging_ft.image import read_image
 from imaging_ft.models.factory import Classifier
 from imaging_ft.preprocess import conform
@@ -26,6 +28,7 @@ from imaging_ft.types import Pixels
 from tests.conftest import LABELS, Exported, Trained
 
 ROOT = Path(__file__).parents[2]
+TARGET = load_target("server-cpu")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +137,7 @@ def test_parity_is_what_was_measured(
     exported: Exported, parts: tuple[bytes, Classifier, ModelInfo, list[Pixels]]
 ) -> None:
     data, model, info, images = parts
-    found = check_parity(data, model, info, images)
+    found = check_parity(onnx.load_model_from_string(data), model, info, images, TARGET)
     assert (found.images, found.top1_agreement, found.provider) == (len(images), 1.0, "CPUExecutionProvider")
     assert 0 < found.max_probability_difference <= found.tolerance == 1e-3
     assert found.max_level_difference <= 2
@@ -173,7 +176,7 @@ def test_a_file_that_differs_from_the_trained_model_is_refused(
     data, model, info, images = parts
     changed = copy.deepcopy(model)
     with pytest.raises(ParityError, match=r"disagrees with the trained one on .* nothing was written") as caught:
-        check_parity(data, changed, change(changed, info), images)
+        check_parity(onnx.load_model_from_string(data), changed, change(changed, info), images, TARGET)
     assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
 
@@ -183,13 +186,13 @@ def test_nothing_is_written_where_parity_fails(
 ) -> None:
     import imaging_ft.export.onnx as export
 
-    def wrong(model: Classifier, info: ModelInfo, *, embedding: bool = False) -> onnx.ModelProto:
-        graph = onnx.load(exported.model)
-        bias = next(tensor for tensor in graph.graph.initializer if list(tensor.dims) == [len(LABELS)])
+    def wrong(*arguments: Any, **more: Any) -> Built:
+        built = build(*arguments, **more)
+        bias = next(tensor for tensor in built.network.graph.initializer if list(tensor.dims) == [len(LABELS)])
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.array([1, 0, 0], np.float32), bias.name))
-        return graph
+        return built
 
-    monkeypatch.setattr(export, "build_model", wrong)
+    monkeypatch.setattr(export, "build", wrong)
     out = tmp_path / "out" / "model.onnx"
     with pytest.raises(ParityError):
         export_run(run, out)
