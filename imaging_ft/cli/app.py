@@ -7,7 +7,21 @@ from typing import Annotated, Any
 import typer
 
 from imaging_ft import __version__
-from imaging_ft.cli import augment, compare, data, demo, doctor, export, models, predict, report, train
+from imaging_ft.cli import (
+    augment,
+    compare,
+    data,
+    demo,
+    doctor,
+    export,
+    inspect,
+    models,
+    predict,
+    report,
+    sign,
+    train,
+    verify,
+)
 from imaging_ft.cli.console import fail
 from imaging_ft.errors import ImagingFtError, InputError
 
@@ -61,6 +75,9 @@ app.add_typer(augment.app)
 app.add_typer(models.app)
 app.command()(train.train)
 app.command()(export.export)
+app.command()(inspect.inspect)
+app.command()(verify.verify)
+app.command()(sign.sign)
 app.command()(predict.predict)
 app.command()(report.report)
 app.command()(compare.compare)

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.bundle import INPUT, LOGITS, Bundle, file_sha256
+from imaging_ft.bundle import LOGITS, Bundle, file_sha256
 from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, InputError
+from imaging_ft.inference.feed import feeds
 from imaging_ft.inference.head import Cells, Head, find_head
 from imaging_ft.inference.providers import Device, open_session
 from imaging_ft.inference.runner import Runner
@@ -124,11 +125,13 @@ class Activation:
         loss[loss < _LEAST] = 0
         return np.asarray(cv2.resize(loss, (full[1], full[0]), interpolation=cv2.INTER_LINEAR), np.float32)
 
-    def _run(self, outputs: list[str], batch: Pixels) -> Any:
+    def _run(self, outputs: list[str], image: Pixels) -> Any:
+        """Return outputs for one image [1, height, width, channels]."""
+        (fed,) = feeds(self.bundle, image)
         try:
-            return self._session.run(outputs, {INPUT: batch})
+            return self._session.run(outputs, fed)
         except Exception as error:  # onnxruntime raises its own kinds, without a common base
-            raise InputError(f"{self._runner.path}: onnxruntime failed on {batch.shape}: {reason(error)}") from error
+            raise InputError(f"{self._runner.path}: onnxruntime failed on {image.shape}: {reason(error)}") from error
 
 
 def _over_image(cells: Cells, height: int, width: int, spec: InputSpec) -> FloatImage:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.bundle import INPUT, LOGITS, PROBABILITIES, Bundle, file_sha256
+from imaging_ft.bundle import LOGITS, PROBABILITIES, Bundle, file_sha256
 from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, InputError
+from imaging_ft.inference.feed import feeds
 from imaging_ft.inference.providers import Device, Opened, open_session
 from imaging_ft.preprocess import conform
 from imaging_ft.types import Pixels
@@ -96,6 +97,6 @@ class Runner:
 
     def _run(self, output: str, batch: Pixels) -> Any:
         try:
-            return self._session.run([output], {INPUT: batch})[0]
+            return np.concatenate([self._session.run([output], fed)[0] for fed in feeds(self.bundle, batch)])
         except Exception as error:  # onnxruntime raises its own kinds, without a common base
             raise InputError(f"{self.path}: onnxruntime failed on a batch {batch.shape}: {reason(error)}") from error

@@ -8,11 +8,11 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from imaging_ft.bundle import INPUT, LOGITS, PROBABILITIES, Bundle, Golden, Label, Parity
+from imaging_ft.bundle import INPUT, LOGITS, PROBABILITIES, Bundle, Golden, Graph, Label, Parity
 from imaging_ft.inference.activation import Activation
-from imaging_ft.preprocess import InputSpec
-from imaging_ft.preprocess.graph import LEVELS, OPSET, preprocessing_graph
-from imaging_ft.types import Pixels, Task
+from imaging_ft.preprocess import LEVELS, InputSpec
+from imaging_ft.preprocess.graph import OPSET, preprocessing_graph
+from imaging_ft.types import Pixels, Precision, Task
 
 SIZE = 64
 CELL = 4
@@ -30,6 +30,16 @@ PARITY = Parity(
     sizes=(),
     batches=(),
     provider="CPUExecutionProvider",
+)
+GRAPH = Graph(
+    target="server-cpu",
+    precision=Precision.FP32,
+    opset=OPSET,
+    preprocessing="inside",
+    resize="antialias",
+    batch=None,
+    batches=(1, 2, 4),
+    providers=("CPUExecutionProvider",),
 )
 Node = tuple[str, list[str], str, dict[str, Any]]
 POOL: Node = ("GlobalAveragePool", ["f"], "p", {})
@@ -158,6 +168,7 @@ def make(
         thresholds=dict.fromkeys(labels, 0.5),
         temperature=1.0,
         input=spec,
+        graph=GRAPH,
         metrics={},
         parity=PARITY,
         golden=Golden.of(image, session.run([LOGITS], {INPUT: image})[0].tolist(), tolerance=1e-2),

@@ -17,7 +17,7 @@ from imaging_ft.errors import BundleError, InputError
 from imaging_ft.inference.activation import POSITIONS, Activation, _places
 from imaging_ft.preprocess import InputSpec
 from imaging_ft.types import Task
-from tests.inference.nets import BRIGHT, CELL, DARK, LINEAR, OTHER, PARITY, SIZE, UNSURE, Made, Node, make, noise, scene
+from tests.inference.nets import BRIGHT, CELL, DARK, LINEAR, OTHER, SIZE, UNSURE, Made, Node, make, noise, scene
 
 if TYPE_CHECKING:
     from conftest import Exported
@@ -144,7 +144,9 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     import torch
     from monai.networks.nets.densenet import DenseNet
 
-    from imaging_ft.export.onnx import build_model, describe
+    from imaging_ft.export.onnx import DEFAULT_TARGET, assemble
+    from imaging_ft.export.target import load_target
+    from imaging_ft.export.validation import Validation
     from imaging_ft.models.factory import NONE, Classifier, Source, create, drop_classifier
     from imaging_ft.preprocess import IMAGENET_MEAN, IMAGENET_STD
     from imaging_ft.training.run import ModelInfo
@@ -174,8 +176,11 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         where="test",
     )
     path = tmp_path_factory.mktemp("real") / "model.onnx"
-    path.write_bytes(build_model(model, info).SerializeToString())
-    return name, Made(path, describe(model, info, PARITY, noise((60, 70, 1))))
+    image = noise((60, 70, 1))
+    validation = Validation((), [image], np.zeros((1, 3), np.bool_), "radiograph")
+    bundle, graph = assemble(model, info, validation, load_target(DEFAULT_TARGET))
+    path.write_bytes(graph.SerializeToString())
+    return name, Made(path, bundle)
 
 
 def test_a_real_nets_map_is_exact_or_by_occlusion(real: tuple[str, Made]) -> None:
