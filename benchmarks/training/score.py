@@ -4,9 +4,11 @@ from pathlib import Path
 
 from benchmarks.training.peer import Peer
 from imaging_ft.bundle import file_sha256
+from imaging_ft.data.images import targets
 from imaging_ft.errors import DataError
-from imaging_ft.export.onnx import build_model, describe
-from imaging_ft.export.parity import check_parity
+from imaging_ft.export.onnx import DEFAULT_TARGET, assemble
+from imaging_ft.export.target import load_target
+from imaging_ft.export.validation import Validation
 from imaging_ft.image import read_image
 from imaging_ft.inference import Device
 from imaging_ft.inference.runner import Runner
@@ -44,11 +46,11 @@ def write_bundle(model: Classifier, peer: Peer, out: Path) -> None:
         },
     )
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # pyright: ignore[reportCallIssue]
-    images = [conform(read_image(sample.path), info.input) for sample in data.of(Split.VAL)[:_PARITY_IMAGES]]
-    proto = build_model(model, info)
-    bundle = describe(model, info, check_parity(proto.SerializeToString(), model, info, images), images[0])
-    for key, text in bundle.to_metadata().items():
-        proto.metadata_props.add(key=key, value=text)
+    samples = data.of(Split.VAL)[:_PARITY_IMAGES]
+    images = [conform(read_image(sample.path), info.input) for sample in samples]
+    truth = targets(samples, list(info.labels), info.task) > 0
+    validation = Validation(samples, images, truth, data.card.conditions or "camera")
+    _, proto = assemble(model, info, validation, load_target(DEFAULT_TARGET))
     with replacing(out) as temporary:
         temporary.write_bytes(proto.SerializeToString())
 

@@ -85,7 +85,7 @@ def test_folds_json_says_what_the_folds_say_together(validated: Path) -> None:
 
 
 def test_a_fold_exports_as_a_run_of_its_own(validated: Path, tmp_path: Path) -> None:
-    bundle = export_run(validated / "fold_2", tmp_path / "model.onnx")
+    bundle = export_run(validated / "fold_2", tmp_path / "model.onnx").bundle
     assert bundle.parity.images == read(validated / "fold_2" / "summary.json")["validation"]["n"]
     assert bundle.parity.top1_agreement == 1
     assert tuple(label.name for label in bundle.labels) == LABELS

@@ -62,7 +62,7 @@ def test_ctrl_c_ends_cleanly_and_the_best_so_far_exports(dataset: Path, tmp_path
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["interrupted"] is True
     assert 1 <= summary["epochs"] < 200
-    assert export_run(tmp_path / "run", tmp_path / "m.onnx").parity.top1_agreement == 1
+    assert export_run(tmp_path / "run", tmp_path / "m.onnx").bundle.parity.top1_agreement == 1
 
 
 def test_ctrl_c_before_the_first_epoch_ends_without_a_traceback(dataset: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_report_of_other_conditions_ends_the_command_before_training(
 
 def test_a_report_says_that_what_was_held_out_was_not_practised(dataset: str, tmp_path: Path) -> None:
     train(dataset, tmp_path / "run", settings(augmentation="mr", hold_out=["rician_noise"]))
-    bundle = export_run(tmp_path / "run", tmp_path / "model.onnx")
+    bundle = export_run(tmp_path / "run", tmp_path / "model.onnx").bundle
     assert "rician_noise" not in bundle.provenance["practised"]
     found = measure(Runner.open(tmp_path / "model.onnx", device=Device.CPU), dataset, suite="mr").report
     practised = {name: cell.practised for cell in found.cells for name in cell.conditions if len(cell.conditions) == 1}

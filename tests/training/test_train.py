@@ -137,7 +137,7 @@ def test_images_of_any_depth_and_channels_train_and_export(
     assert (info.input.channels, info.input.dtype) == (channels, dtype)
     assert info.input.window == ((0, 4095) if kind == "twelve" else None)
     if kind == "twelve":
-        assert export_run(tmp_path / "run", tmp_path / "m.onnx").input == info.input
+        assert export_run(tmp_path / "run", tmp_path / "m.onnx").bundle.input == info.input
 
 
 @pytest.mark.parametrize(
