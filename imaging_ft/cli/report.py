@@ -111,35 +111,35 @@ def report(
     """
     from imaging_ft.report.gates import exit_code
     from imaging_ft.report.measure import tables_of
-    from imaging_ft.report.write import prepare_folder, write_report
+    from imaging_ft.report.write import report_folder, write_report
 
     if out is None:
         raise InputError("report: --out is missing; name the folder to write")
-    prepare_folder(out)
     crossed = [[name.strip() for name in names.split(",")] for names in cross or []]
-    if predictions is not None:
-        if model is not None or dataset is not None:
-            raise InputError("report: give MODEL.onnx and DATASET, or --predictions, not both")
-        found = _stored(predictions, against, crossed, require or [])
-    else:
-        if model is None or dataset is None:
-            raise InputError("report: MODEL.onnx and DATASET are needed, or --predictions FILE.parquet")
-        found = _measured(
-            model,
-            dataset,
-            out=out,
-            suite=suite,
-            severities=_levels(severities),
-            fast=fast,
-            crossed=crossed,
-            split=split,
-            against=against,
-            require=require or [],
-            device=device,
-            skip_bad=skip_bad,
-            pictures=pictures,
-        )
-    files = write_report(found.report, out, pictures=found.pictures, pdf=pdf)
+    with report_folder(out, stored=predictions):
+        if predictions is not None:
+            if model is not None or dataset is not None:
+                raise InputError("report: give MODEL.onnx and DATASET, or --predictions, not both")
+            found = _stored(predictions, against, crossed, require or [])
+        else:
+            if model is None or dataset is None:
+                raise InputError("report: MODEL.onnx and DATASET are needed, or --predictions FILE.parquet")
+            found = _measured(
+                model,
+                dataset,
+                out=out,
+                suite=suite,
+                severities=_levels(severities),
+                fast=fast,
+                crossed=crossed,
+                split=split,
+                against=against,
+                require=require or [],
+                device=device,
+                skip_bad=skip_bad,
+                pictures=pictures,
+            )
+        files = write_report(found.report, out, pictures=found.pictures, pdf=pdf)
     for warning in found.report.warnings:
         say(fill(f"warning: {warning}", 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
     if as_json:

@@ -29,9 +29,9 @@ from imaging_ft.report.restore import read_predictions
 from imaging_ft.report.result import Report
 from imaging_ft.report.store import reserved, write_predictions
 from imaging_ft.report.subject import find_subject
+from imaging_ft.report.write import PREDICTIONS
 from imaging_ft.types import Split, Track, silent
 
-PREDICTIONS = "predictions.parquet"
 OTHER_PREDICTIONS = "predictions-against.parquet"
 FAST = (1, 3, 5)
 """The severities of a fast report, which has no grid."""

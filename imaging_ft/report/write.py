@@ -3,11 +3,13 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imaging_ft.config import reason
+from imaging_ft.data.lock import held
 from imaging_ft.errors import InputError
 from imaging_ft.report.junit import to_junit
 from imaging_ft.report.page import render_page
@@ -21,6 +23,9 @@ FILES: tuple[str, ...] = ("index.html", "report.json", "cells.csv", "summary.md"
 JUNIT = "junit.xml"
 """Written where there are gates."""
 PDF = "report.pdf"
+PREDICTIONS = "predictions.parquet"
+LOCK = ".lock"
+"""Held while a report is written; it stays."""
 
 
 def prepare_folder(out: Path) -> None:
@@ -29,6 +34,28 @@ def prepare_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(out, error) from error
+
+
+@contextmanager
+def report_folder(out: Path, *, stored: Path | None = None) -> Iterator[None]:
+    """Hold the folder of a report for one writer, from before anything is measured until all is written.
+
+    `stored` are the predictions that the report is made from, where it is. Raises InputError where the folder can't be
+    made, another report is being written there, or it holds predictions that the new report would not be of.
+    """
+    prepare_folder(out)
+
+    def refuse() -> None:
+        raise InputError(f"{out}: another report is being written there; wait for it, or choose another folder")
+
+    with held(out / LOCK, waiting=refuse):
+        there = out / PREDICTIONS
+        if stored is not None and there.is_file() and not (stored.is_file() and there.samefile(stored)):
+            raise InputError(
+                f"{there}: the predictions of another report, which would lie beside this one's; move them away, or"
+                " choose another folder"
+            )
+        yield
 
 
 def write_report(report: Report, out: Path, *, pictures: Sequence["Pictures"] = (), pdf: bool = False) -> list[Path]:

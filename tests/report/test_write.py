@@ -10,7 +10,7 @@ import pytest
 
 from imaging_ft.errors import InputError
 from imaging_ft.report.result import Report
-from imaging_ft.report.write import FILES, prepare_folder, to_csv, write_report
+from imaging_ft.report.write import FILES, LOCK, prepare_folder, report_folder, to_csv, write_report
 from tests.report.rich import pictures, rich_report
 from tests.report.test_page import ROOT, fake_report
 
@@ -44,6 +44,25 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> 
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(InputError, match=r"file/report: the report can't be written there: Not a directory$"):
         prepare_folder(tmp_path / "file" / "report")
+
+
+def test_two_reports_are_never_written_into_one_folder_at_once(tmp_path: Path) -> None:
+    refused = pytest.raises(InputError, match="another report is being written there")
+    with report_folder(tmp_path), refused, report_folder(tmp_path):
+        pass
+    with report_folder(tmp_path):  # free again
+        assert (tmp_path / LOCK).exists()
+
+
+def test_a_report_of_stored_predictions_never_lies_beside_anothers(tmp_path: Path) -> None:
+    own, other = tmp_path / "predictions.parquet", tmp_path / "other.parquet"
+    own.write_bytes(b"one")
+    other.write_bytes(b"two")
+    with report_folder(tmp_path, stored=own):
+        pass
+    with pytest.raises(InputError, match="the predictions of another report"), report_folder(tmp_path, stored=other):
+        pass
+    assert own.read_bytes() == b"one"
 
 
 def test_a_file_that_cannot_be_replaced_is_refused_and_nothing_is_left_over(tmp_path: Path) -> None:
