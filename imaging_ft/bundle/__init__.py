@@ -13,6 +13,7 @@ from imaging_ft.bundle.decision import (
 from imaging_ft.bundle.evidence import CellLoss, Golden, Parity, PrecisionLoss
 from imaging_ft.bundle.file import file_sha256
 from imaging_ft.bundle.metadata import (
+    DISTANCE,
     EMBEDDING,
     LOGITS,
     PREFIX,
@@ -23,11 +24,13 @@ from imaging_ft.bundle.metadata import (
     Label,
     bundle_schema,
 )
+from imaging_ft.bundle.rejection import Ood, Quality
 from imaging_ft.bundle.versions import SCHEMA
 from imaging_ft.preprocess import INPUT, LEVELS
 
 __all__ = [
     "DEFAULT_THRESHOLD",
+    "DISTANCE",
     "EMBEDDING",
     "INPUT",
     "LEVELS",
@@ -42,8 +45,10 @@ __all__ = [
     "Golden",
     "Graph",
     "Label",
+    "Ood",
     "Parity",
     "PrecisionLoss",
+    "Quality",
     "Said",
     "Threshold",
     "VectorScaling",

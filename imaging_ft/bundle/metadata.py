@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from imaging_ft.bundle.decision import Said, Threshold, VectorScaling, check_decision, decide
 from imaging_ft.bundle.evidence import Golden, Parity, PrecisionLoss
+from imaging_ft.bundle.rejection import Ood, Quality
 from imaging_ft.bundle.versions import SCHEMA, upgraded
 from imaging_ft.config import Frozen
 from imaging_ft.errors import BundleError, ConfigError
@@ -26,6 +27,8 @@ EMBEDDING = "embedding"
 SALIENCY = "saliency"
 """The class activation map of the most probable class: float32 [batch, rows, columns]; its mean plus the class's bias
 is the class's logit, so that what is negative speaks against the class."""
+DISTANCE = "distance"
+"""How far the image is from training's, as `ood` says: float32 [batch, 1]."""
 
 
 class Label(Frozen):
@@ -78,8 +81,10 @@ class Bundle(Frozen):
     `probabilities`."""
     input: InputSpec
     graph: Graph
-    ood: dict[str, Any] | None = None
-    """Out-of-distribution method and threshold; null: no input is rejected."""
+    ood: Ood | None = None
+    """From which `distance` an image is out of distribution; null: none is rejected for that."""
+    quality: Quality | None = None
+    """How dark, bright, flat or clipped an image may be; null: none is rejected for that."""
     metrics: dict[str, Any]
     """What was measured on validation when it was trained, with intervals where they apply."""
     parity: Parity

@@ -85,8 +85,20 @@ def _decision(bundle: "Bundle") -> Iterator[Row]:
         yield "calibration", "vector scaling, applied in probabilities"
         yield "", f"scale {', '.join(f'{value:.3g}' for value in scaling.scale)}"
         yield "", f"bias {', '.join(f'{value:.3g}' for value in scaling.bias)}"
-    if bundle.ood is not None:
-        yield "rejects", ", ".join(f"{key} {value}" for key, value in bundle.ood.items())
+    yield from _rejects(bundle)
+
+
+def _rejects(bundle: "Bundle") -> Iterator[Row]:
+    ood, quality = bundle.ood, bundle.quality
+    if ood is None and quality is None:
+        yield "rejects", "nothing"
+    if ood is not None:
+        yield "rejects", f"a distance over {ood.threshold:.1f} from {ood.images} training images ({ood.method})"
+        yield "", f"of {ood.validation} validation images that are {ood.rejected:.1%}"
+    if quality is not None:
+        least, most = quality.brightness
+        bounds = f"brightness below {least:.3f} or over {most:.3f}, contrast below {quality.contrast:.3f}"
+        yield "" if ood is not None else "rejects", f"{bounds}, clipped over {quality.clipped:.3f}"
 
 
 def _graph(found: "About") -> Iterator[Row]:

@@ -1,8 +1,9 @@
 """A lock between processes: one writes into a folder, the others wait; it falls when its holder dies."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -11,24 +12,42 @@ from imaging_ft.errors import DataError
 
 
 @contextmanager
-def held(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of a file, which is made if need be and stays; `waiting` is called once if another holds it.
+def held(path: Path, *, waiting: Callable[[], None] = lambda: None, remove: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, which is made if need be; `waiting` is called once if another holds it.
 
-    Raises DataError where the file can't be written.
+    The file stays, or is removed at the end. Raises DataError where it can't be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b")
-    except OSError as error:
-        raise DataError(f"{path}: can't be written: {reason(error)}") from error
+    file = _taken(path, waiting)
     with file:
-        if not _take(file, wait=False):
-            waiting()
-            _take(file, wait=True)
         try:
             yield
         finally:
+            if remove:
+                with suppress(OSError):  # Windows removes no open file
+                    path.unlink()
             _release(file)
+
+
+def _taken(path: Path, waiting: Callable[[], None]) -> IO[bytes]:
+    """Return the lock's file, locked; one that its holder removed meanwhile is not the lock any more."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b")
+        except OSError as error:
+            raise DataError(f"{path}: can't be written: {reason(error)}") from error
+        try:
+            if not _take(file, wait=False):
+                waiting()
+                _take(file, wait=True)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 if sys.platform == "win32":

@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from imaging_ft.augment.conditions import Setting, Suite, load_suite
 from imaging_ft.bundle import PROBABILITIES
-from imaging_ft.export.validation import Validation
+from imaging_ft.export.validation import Validation, evenly
 from imaging_ft.inference.ahead import ahead
 from imaging_ft.preprocess import LEVELS, InputSpec, prepare
 from imaging_ft.types import Axis, Levels, Pixels, Track
@@ -52,7 +52,7 @@ class Cells:
         dark = [place for place, setting in enumerate(self.settings) if Axis.LIGHTING.value in setting.axes] or list(
             range(1, len(self.settings))
         )
-        images = np.unique(np.linspace(0, self.levels.shape[1] - 1, _CALIBRATION // 2).astype(int))
+        images = evenly(np.arange(self.levels.shape[1]), _CALIBRATION // 2)
         changed = [self.levels[dark[turn % len(dark)], image] for turn, image in enumerate(images)] if dark else []
         return np.stack([*self.levels[0, images], *changed])
 
@@ -113,8 +113,7 @@ def _chosen(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     classes = [np.flatnonzero(column) for column in truth.T]
     for left, images in enumerate(sorted(classes, key=len)):
         share = (MOST_IMAGES - len(taken)) // (len(classes) - left)
-        places = np.unique(np.linspace(0, len(images) - 1, min(share, len(images))).astype(int)) if len(images) else []
-        taken.update(images[places].tolist())
+        taken.update(evenly(images, share).tolist())
     return np.array(sorted(taken))
 
 

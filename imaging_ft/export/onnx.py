@@ -16,6 +16,7 @@ from imaging_ft.export.further import Further
 from imaging_ft.export.graph import Built, build
 from imaging_ft.export.parity import at_size, check_parity, reference_logits
 from imaging_ft.export.precision import MAX_DROP, hold, lower
+from imaging_ft.export.rejection import rejecting
 from imaging_ft.export.saliency import with_saliency
 from imaging_ft.export.target import Target, load_target
 from imaging_ft.export.validation import Validation, validation_images
@@ -112,9 +113,11 @@ def assemble(
     if target.saliency if saliency is None else saliency:
         built = _with_saliency(built, info, target, demanded=bool(saliency), say=say)
     parity = check_parity(built.whole(), model, info, validation.images, target, track=track)
-    graph, float_layers, loss = _lowered(
+    network, float_layers, loss = _lowered(
         built, info, validation, target, precision, max_drop=max_drop, track=track, say=say
     )
+    network, ood, quality = rejecting(network, info.input, validation, target, track=track)
+    graph = built.whole(network)
     bundle = Bundle(
         task=info.task,
         labels=tuple(Label(id=index, name=name) for index, name in enumerate(info.labels)),
@@ -123,6 +126,8 @@ def assemble(
         vector_scaling=info.vector_scaling,
         input=info.input,
         graph=target.graph(precision, float_layers=float_layers),
+        ood=ood,
+        quality=quality,
         metrics={"validation": info.metrics},
         parity=parity,
         precision_loss=loss,
@@ -163,16 +168,16 @@ def _lowered(
     track: Track,
     say: Callable[[str], None],
 ) -> tuple[onnx.ModelProto, tuple[str, ...], PrecisionLoss | None]:
-    """Return the graph in its precision, its layers in float32 and what it cost, where something could cost."""
+    """Return the network in its precision, its layers in float32 and what it cost, where something could cost."""
     if precision is Precision.FP32 and target.resize == "antialias":
-        return built.whole(), (), None
+        return built.network, (), None
     own = _own_resize(built, info, target) if target.resize == "matmul" else None
     with make_cells(validation, info.input, own, track=track) as cells:
         if precision is Precision.FP32:
             loss = hold(cells, built.network, info, max_drop=max_drop, track=track)
-            return built.whole(), (), loss
+            return built.network, (), loss
         lowered = lower(built.network, info, cells, precision, max_drop=max_drop, track=track, say=say)
-    return built.whole(lowered.network), lowered.float_layers, lowered.loss
+    return lowered.network, lowered.float_layers, lowered.loss
 
 
 def _own_resize(built: Built, info: ModelInfo, target: Target) -> Prepare:

@@ -14,7 +14,10 @@ from imaging_ft.errors import DataError, RunError
 from imaging_ft.image import read_image
 from imaging_ft.preprocess import conform
 from imaging_ft.training.run import ModelInfo, RunFolder
-from imaging_ft.types import Json, Pixels, Split, Track
+from imaging_ft.types import Json, Pixels, Split, Task, Track
+
+MOST_TRAINING = 1000
+"""Training images that are looked at, as many of each class."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,17 @@ class Validation:
     """[images, classes]."""
     suite: str
     """The data set's condition suite."""
+    training: "Training | None" = None
+    """None: what the file rejects can't be fitted, and it rejects nothing."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Some of the training images, for what a file has to know of them."""
+
+    paths: Sequence[Path]
+    labels: npt.NDArray[np.int64]
+    """[images], the class; of a multi-label task all 0, for there is no one class."""
 
 
 def validation_images(run: RunFolder, info: ModelInfo, *, data: str | None, track: Track) -> Validation:
@@ -51,13 +65,36 @@ def validation_images(run: RunFolder, info: ModelInfo, *, data: str | None, trac
             f"{argument}: the images are not the ones that {run.path} was trained on (fingerprints differ);"
             " parity is proven on its own validation images: say where they are with --data DATASET"
         )
-    samples = _as_trained(prepared, recorded, seed=seed, run=run).of(Split.VAL)
+    split = _as_trained(prepared, recorded, seed=seed, run=run)
+    samples = split.of(Split.VAL)
     return Validation(
         samples,
         [conform(read_image(sample.path), info.input) for sample in samples],
         targets(samples, list(info.labels), info.task) > 0,
         prepared.card.conditions or ("camera" if info.input.channels == 3 else "radiograph"),
+        _training(split.of(Split.TRAIN), info),
     )
+
+
+def _training(samples: Sequence[Sample], info: ModelInfo) -> Training:
+    """Return at most `MOST_TRAINING` of the training images, evenly over their order within each class."""
+    labels = (
+        np.zeros(len(samples), np.int64)
+        if info.task is Task.MULTILABEL
+        else targets(samples, list(info.labels), info.task).argmax(axis=1)
+    )
+    share = MOST_TRAINING // max(1, len(np.unique(labels)))
+    taken = np.sort(
+        np.concatenate(
+            [evenly(np.flatnonzero(labels == label), share) for label in np.unique(labels)] or [labels]
+        ).astype(np.int64)
+    )
+    return Training([samples[place].path for place in taken], labels[taken])
+
+
+def evenly(places: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return at most `count` of some places, evenly over their order, the first and the last among them."""
+    return places[np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).astype(int))]
 
 
 def _as_trained(prepared: Prepared, recorded: Json, *, seed: int, run: RunFolder) -> Prepared:

@@ -73,6 +73,13 @@ def find_head(graph: "GraphProto") -> Head | None:
     return Head(node.input[0], axes == {1, 2}, weight, bias, epsilon)
 
 
+def head_input(graph: "GraphProto") -> str | None:
+    """Return the tensor that goes into the linear layer of a graph's logits: the features; None without one."""
+    walk = _Walk(graph, {name: node for node in graph.node for name in node.output})
+    linear = walk.linear(walk.back(LOGITS, frozenset({"Identity"})))
+    return None if linear is None else linear[0]
+
+
 class _Walk:
     """Follows a graph back, and reads its constants."""
 

@@ -25,7 +25,7 @@ JUNIT = "junit.xml"
 PDF = "report.pdf"
 PREDICTIONS = "predictions.parquet"
 LOCK = ".lock"
-"""Held while a report is written; it stays."""
+"""There while a report is written."""
 
 
 def prepare_folder(out: Path) -> None:
@@ -48,7 +48,7 @@ def report_folder(out: Path, *, stored: Path | None = None) -> Iterator[None]:
     def refuse() -> None:
         raise InputError(f"{out}: another report is being written there; wait for it, or choose another folder")
 
-    with held(out / LOCK, waiting=refuse):
+    with held(out / LOCK, waiting=refuse, remove=True):
         there = out / PREDICTIONS
         if stored is not None and there.is_file() and not (stored.is_file() and there.samefile(stored)):
             raise InputError(

@@ -57,10 +57,13 @@ def test_inspect_tells_a_person_what_the_file_says_of_itself(model: Path) -> Non
     ]
     assert told["input"][0] == "image: uint8 [batch, image_height, image_width, 1]"
     assert "stretch to 64 × 64 (height × width)" in told["input"]
-    assert [re.sub(r"\[\w+, ", "[n, ", line) for line in told["outputs"]] == [
-        "logits: float32 [n, 3]",
-        "probabilities: float32 [n, 3]",
+    assert told["outputs"] == [
+        "logits: float32 [batch, 3]",
+        "probabilities: float32 [batch, 3]",
+        "distance: float32 [batch, 1]",
     ]
+    assert re.fullmatch(r"a distance over \d+\.\d from \d+ training images \(mahalanobis\)", told["rejects"][0])
+    assert told["rejects"][2].startswith("brightness below ")
     assert told["graph"][0] == "fp32, opset 18, for server-cpu"
     assert any(re.fullmatch(r"balanced_accuracy  [01]\.\d{3}", line) for line in told["validation"])
     assert told["parity"][0] == "100.00% of 18 images as trained (CPUExecutionProvider)"
@@ -77,8 +80,8 @@ def test_inspect_gives_a_script_the_metadata_and_the_files_facts(model: Path) ->
     assert found["file"]["inputs"] == [
         {"name": "image", "dtype": "uint8", "shape": ["batch", "image_height", "image_width", 1]}
     ]
-    assert [output["name"] for output in found["file"]["outputs"]] == ["logits", "probabilities"]
-    assert all(isinstance(output["shape"][0], str) for output in found["file"]["outputs"])
+    assert [output["name"] for output in found["file"]["outputs"]] == ["logits", "probabilities", "distance"]
+    assert {output["shape"][0] for output in found["file"]["outputs"]} == {"batch"}
 
 
 def test_inspect_says_loudly_that_the_checksum_is_another_files(model: Path) -> None:

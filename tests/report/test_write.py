@@ -52,6 +52,7 @@ def test_two_reports_are_never_written_into_one_folder_at_once(tmp_path: Path) -
         pass
     with report_folder(tmp_path):  # free again
         assert (tmp_path / LOCK).exists()
+    assert not (tmp_path / LOCK).exists()
 
 
 def test_a_report_of_stored_predictions_never_lies_beside_anothers(tmp_path: Path) -> None:
