@@ -73,7 +73,7 @@ setup:
 	fi; \
 	echo "Installing imaging-ft and its libraries into $(VENV): several GB, some minutes ..."; \
 	touch $(VENV)/.installing; \
-	if ! $(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,dev,track,sign]'; then \
+	if ! $(BIN)/python -m pip install -qq -c constraints.txt -e '.[train,dev,track,sign,serve,scale]'; then \
 	    echo "The install failed; the lines above say why. The same command tries again." >&2; \
 	    exit 1; \
 	fi; \

@@ -26,8 +26,9 @@ def demo(
     """
     from imaging_ft.data import load
     from imaging_ft.export.onnx import export_run
-    from imaging_ft.inference.predictions import predict_files, write_predictions
+    from imaging_ft.inference.predictions import predict_files
     from imaging_ft.inference.runner import Runner
+    from imaging_ft.inference.table import write_predictions
     from imaging_ft.report.measure import measure
     from imaging_ft.report.write import prepare_folder, write_report
     from imaging_ft.training.settings import TrainSettings

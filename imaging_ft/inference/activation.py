@@ -7,12 +7,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.bundle import LOGITS, Bundle, file_sha256
-from imaging_ft.config import reason
+from imaging_ft.bundle import LOGITS, Bundle
 from imaging_ft.errors import BundleError, InputError
-from imaging_ft.inference.feed import feeds
 from imaging_ft.inference.head import Cells, Head, find_head
-from imaging_ft.inference.providers import Device, open_session
+from imaging_ft.inference.model_file import ModelFile
+from imaging_ft.inference.providers import Device
 from imaging_ft.inference.runner import Runner
 from imaging_ft.preprocess import InputSpec, conform, letterbox
 from imaging_ft.types import FloatImage, Pixels
@@ -38,27 +37,26 @@ class Activation:
 
     method: Literal["cam", "occlusion"]
 
-    def __init__(self, runner: Runner, session: Any, head: Head | None) -> None:
+    def __init__(self, runner: Runner, head: Head | None) -> None:
         self.bundle = runner.bundle
         self._runner = runner
-        self._session = session
         self._head = head if head is not None and self._holds(head) else None
         self.method = "occlusion" if self._head is None else "cam"
 
     @classmethod
-    def open(cls, path: Path, bundle: Bundle, *, threads: int | None = None) -> "Activation":
-        """Return what draws a bundle's maps, on the CPU; raises BundleError where the file can't be loaded."""
-        import onnx
+    def open(cls, path: Path, bundle: Bundle, *, threads: int | None = None, sha256: str | None = None) -> "Activation":
+        """Return what draws a bundle's maps, on the CPU.
 
-        try:
-            proto = onnx.load_model_from_string(path.read_bytes())
-        except Exception as error:  # protobuf's own kind isn't public
-            raise BundleError(f"{path}: can't be read as an ONNX model: {reason(error)}") from error
-        head = find_head(proto.graph)
+        Raises BundleError where the file can't be loaded, or isn't the one of a SHA-256.
+        """
+        file = ModelFile.read(path)
+        if sha256 is not None and file.sha256 != sha256:
+            raise BundleError(f"{path}: another file lies there than was opened before; start again")
+        model = file.parse()
+        head = find_head(model.graph)
         if head is not None:
-            proto.graph.output.add(name=head.features)
-        opened = open_session(proto.SerializeToString(), Device.CPU, where=str(path), threads=threads)
-        return cls(Runner(path, bundle, file_sha256(path), opened), opened.session, head)
+            model.graph.output.add(name=head.features)
+        return cls(Runner.of(file, bundle, model, device=Device.CPU, threads=threads), head)
 
     def map(self, image: Pixels, label: int) -> FloatImage:
         """Return where the evidence for the class at index `label` lies: [height, width] of the image, in [0, 1].
@@ -85,14 +83,12 @@ class Activation:
         """
         if self._head is None:
             raise InputError(f"{self._runner.path}: its head is not linear on averages over space; it has no such map")
-        features = self._run([self._head.features], conform(image, self.bundle.input)[np.newaxis])[0]
-        if not np.isfinite(features).all():
-            raise InputError(f"{self._runner.path}: gives features that are no numbers; export the model again")
+        (features,) = self._run([self._head.features], image)
         return self._head.evidence(features[0]), self._head.bias
 
     def _holds(self, head: Head) -> bool:
         """Return whether a head gives the golden sample's logits, from more than one place."""
-        logits, features = self._run([LOGITS, head.features], self.bundle.golden.image()[:1])
+        logits, features = self._run([LOGITS, head.features], self.bundle.golden.image()[0])
         channels = head.weight.shape[1]
         if features.ndim != 4 or features.shape[3 if head.channels_last else 1] != channels:
             return False
@@ -126,12 +122,9 @@ class Activation:
         return np.asarray(cv2.resize(loss, (full[1], full[0]), interpolation=cv2.INTER_LINEAR), np.float32)
 
     def _run(self, outputs: list[str], image: Pixels) -> Any:
-        """Return outputs for one image [1, height, width, channels]."""
-        (fed,) = feeds(self.bundle, image)
-        try:
-            return self._session.run(outputs, fed)
-        except Exception as error:  # onnxruntime raises its own kinds, without a common base
-            raise InputError(f"{self._runner.path}: onnxruntime failed on {image.shape}: {reason(error)}") from error
+        """Return outputs [1, …] for one image [height, width, channels]."""
+        found = self._runner.run(self._runner.levels(image)[np.newaxis], outputs)
+        return [found[name] for name in outputs]
 
 
 def _over_image(cells: Cells, height: int, width: int, spec: InputSpec) -> FloatImage:

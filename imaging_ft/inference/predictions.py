@@ -1,24 +1,25 @@
-"""Predictions of files, as rows: CSV, JSON lines or Parquet. One bad image is a row with its error, not the end."""
+"""Predictions of files: one that can't be read is a row with its error, one not to be judged is rejected."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import polars as pl
+import numpy as np
 
-from imaging_ft.bundle import SEPARATOR
-from imaging_ft.config import reason
-from imaging_ft.errors import ImageError, InputError
-from imaging_ft.image import may_be_image, read_image
+from imaging_ft.bundle import DISTANCE, PROBABILITIES, SEPARATOR, Bundle
+from imaging_ft.errors import InputError
+from imaging_ft.image import read_image
 from imaging_ft.inference.ahead import ahead
+from imaging_ft.inference.network import Batch
+from imaging_ft.inference.rejection import rejection
 from imaging_ft.inference.runner import Runner
-from imaging_ft.types import Pixels, Track, silent
+from imaging_ft.inference.table import Status
+from imaging_ft.types import Floats, Track, silent
 
-_CHUNK = 32
-FORMATS = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".parquet": "Parquet"}
+CHUNK = 32
+"""Images that are run together, whatever their sizes."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class Prediction:
     """What the model says of one image."""
 
     image: str
-    status: Literal["ok", "rejected", "error"]
+    status: Status
     label: str | None = None
     """The class; of a multi-label task every class that is said to be there, joined by `|`, or an empty text."""
     probability: float | None = None
     """That class's; of a multi-label task the largest of those said to be there, or of all where none is."""
     probabilities: tuple[float, ...] | None = None
+    """Of a rejected image too, for whoever wants to know what was not said."""
     reason: str | None = None
     """Why there is no label, where there is none."""
 
@@ -49,102 +51,58 @@ class Prediction:
         }
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return the image files that paths name: files as given, folders searched through, in a stable order.
-
-    In a folder, files that may be images by their names are taken; hidden ones are not. Raises InputError where
-    a path doesn't exist or a folder holds no image.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(
-                file
-                for file in path.rglob("*")
-                if file.is_file()
-                and may_be_image(file)
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            )
-            if not inside:
-                raise InputError(f"{path}: no images in this folder")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"{path}: no such file or folder")
-    return list(dict.fromkeys(found))
+def decided(bundle: Bundle, image: str, levels: Batch, outputs: dict[str, Any]) -> Prediction:
+    """Return what to say of one image, from what its graph gave: each output without its batch dimension."""
+    values: Floats = np.asarray(outputs[PROBABILITIES])
+    distance = float(np.ravel(outputs[DISTANCE])[0]) if DISTANCE in outputs else None
+    why = rejection(bundle, levels, distance=distance)
+    if why is not None:
+        return Prediction(image, "rejected", probabilities=tuple(values.tolist()), reason=why)
+    said = bundle.decide(values[np.newaxis])[0]
+    label = SEPARATOR.join(name for name, there in zip(bundle.names, said.tolist(), strict=True) if there)
+    probability = float((values[said] if said.any() else values).max())
+    return Prediction(image, "ok", label, probability, tuple(values.tolist()))
 
 
 def predict_files(runner: Runner, paths: Iterable[Path], *, track: Track = silent) -> Iterator[Prediction]:
-    """Yield a prediction for each file, in order; a file that can't be read gives a row with its error."""
-    files = list(paths)
-    # At most a chunk ahead: a folder may hold more images than fit in memory.
-    images = zip(files, ahead(_read, files, workers=2, most=_CHUNK), strict=True)
-    for chunk in _batched(track(images, "predicting", len(files)), _CHUNK):
-        yield from _predict_chunk(runner, chunk)
+    """Yield a prediction for each file, in order; a file that can't be read gives a row with its error.
+
+    Images are read and prepared by threads, a little ahead of the network; no more than some chunks are in memory.
+    """
+
+    def prepared(path: Path) -> tuple[Path, Batch | InputError]:
+        try:
+            return path, runner.levels(read_image(path))
+        except InputError as error:
+            return path, error
+
+    total = len(paths) if isinstance(paths, Sequence) else None
+    coming = iter(track(ahead(prepared, paths, workers=2, most=CHUNK), "predicting", total))
+    while chunk := list(islice(coming, CHUNK)):
+        yield from _chunk(runner, chunk)
 
 
-def _predict_chunk(runner: Runner, chunk: list[tuple[Path, Pixels | ImageError]]) -> Iterator[Prediction]:
-    images = [image for _, image in chunk if not isinstance(image, ImageError)]
-    probabilities = runner.predict(images)
-    rows = iter(zip(probabilities, runner.bundle.decide(probabilities), strict=True))
-    names = runner.bundle.names
-    for path, image in chunk:
-        if isinstance(image, ImageError):
-            yield Prediction(str(path), "error", reason=str(image))
-            continue
-        values, said = next(rows)
-        label = SEPARATOR.join(name for name, there in zip(names, said.tolist(), strict=True) if there)
-        probability = float((values[said] if said.any() else values).max())
-        yield Prediction(str(path), "ok", label, probability, tuple(values.tolist()))
+def _chunk(runner: Runner, chunk: list[tuple[Path, Batch | InputError]]) -> Iterator[Prediction]:
+    good = [(path, levels) for path, levels in chunk if not isinstance(levels, InputError)]
+    said = dict(_run(runner, good))
+    for path, levels in chunk:
+        yield Prediction(str(path), "error", reason=str(levels)) if isinstance(levels, InputError) else said[path]
 
 
-def check_table(path: Path) -> None:
-    """Raise InputError where predictions can't be written to a path, before the work is done."""
-    if path.suffix not in FORMATS:
-        raise InputError(f"{path}: unknown kind {path.suffix!r}; end it in {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise InputError(f"{path}: a folder stands where the table should be")
-
-
-def write_predictions(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows as CSV, JSON lines or Parquet, by the file's suffix; raises InputError where it can't be written."""
-    check_table(path)
-    temporary = path.with_name(f".{path.name}.part")
+def _run(runner: Runner, images: list[tuple[Path, Batch]]) -> Iterator[tuple[Path, Prediction]]:
+    """Yield what is said of images; where a batch fails its halves are tried, so that one never fails the others."""
+    if not images:
+        return
+    wanted = [PROBABILITIES, *([DISTANCE] if DISTANCE in runner.outputs else [])]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if FORMATS[path.suffix] == "JSON lines":
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            temporary.write_text(lines, encoding="utf-8")
-        else:
-            table = pl.DataFrame(rows, schema_overrides=_schema(rows), infer_schema_length=None)
-            if path.suffix == ".csv":
-                table.write_csv(temporary)
-            else:
-                table.write_parquet(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: can't be written: {reason(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _schema(rows: list[dict[str, Any]]) -> dict[str, type[pl.DataType]]:
-    """Return the columns' types, which a column of nulls alone would not tell."""
-    text = {"image", "status", "label", "reason", "model_sha256"}
-    return {key: pl.String if key in text else pl.Float64 for key in rows[0]} if rows else {}
-
-
-def _read(path: Path) -> Pixels | ImageError:
-    try:
-        return read_image(path)
-    except ImageError as error:
-        return error
-
-
-def _batched(
-    pairs: Iterable[tuple[Path, Pixels | ImageError]], size: int
-) -> Iterator[list[tuple[Path, Pixels | ImageError]]]:
-    iterator = iter(pairs)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+        found = runner.run(np.stack([levels for _, levels in images]), wanted)
+    except InputError as error:
+        if len(images) == 1:
+            yield images[0][0], Prediction(str(images[0][0]), "error", reason=str(error))
+            return
+        half = len(images) // 2
+        yield from _run(runner, images[:half])
+        yield from _run(runner, images[half:])
+        return
+    for place, (path, levels) in enumerate(images):
+        yield path, decided(runner.bundle, str(path), levels, {name: values[place] for name, values in found.items()})

@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import io
 import logging
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
@@ -14,6 +15,8 @@ from typing import Any
 
 from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, DeviceError
+from imaging_ft.preprocess import LEVELS
+from imaging_ft.types import Precision
 
 _LOG = logging.getLogger("imaging_ft")
 _CPU = "CPUExecutionProvider"
@@ -31,11 +34,27 @@ class Device(StrEnum):
     TENSORRT = "tensorrt"
 
 
+_ORDER = (Device.TENSORRT, Device.CUDA, Device.CPU)
+"""What `auto` tries."""
 _PROVIDERS: dict[Device, tuple[str, ...]] = {
     Device.CPU: (_CPU,),
     Device.CUDA: ("CUDAExecutionProvider",),
     Device.TENSORRT: ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
 }
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a GPU has to know of a network beforehand."""
+
+    shape: tuple[int, int, int]
+    """Of its levels: channels, height, width."""
+    batches: tuple[int, ...]
+    precision: Precision
+    cache: Path
+    """The folder for TensorRT's engines and timings, of this very file."""
+    for_tensorrt: bool
+    """Whether `auto` may take TensorRT: it builds for minutes, so by itself for files that were exported for it."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +64,31 @@ class Opened:
     session: Any
     """An `onnxruntime.InferenceSession`."""
     device: Device
+    graphs: bool = False
+    """Whether it captures CUDA graphs."""
 
 
-def open_session(model: bytes, device: Device, *, where: str, threads: int | None = None) -> Opened:
-    """Return a session for a model on a device; `auto` is CUDA where it runs, else the CPU.
+def open_session(
+    model: bytes, device: Device, *, where: str, threads: int | None = None, tuning: Tuning | None = None
+) -> Opened:
+    """Return a session for a model on a device; `auto` is TensorRT for its own files, else CUDA, else the CPU.
 
     Raises DeviceError where a device that was asked for can't run, and BundleError where the model can't be
     loaded at all.
     """
-    wanted = Device.CUDA if device is Device.AUTO else device
-    started = start(model, wanted, where=where, threads=threads)
-    if isinstance(started, Opened):
-        return started
-    if device is Device.AUTO:
-        return open_session(model, Device.CPU, where=where, threads=threads)
+    started: Opened | str = ""
+    for wanted in _ORDER if device is Device.AUTO else (device,):
+        if device is Device.AUTO and wanted is Device.TENSORRT and not (tuning and tuning.for_tensorrt):
+            continue
+        started = start(model, wanted, where=where, threads=threads, tuning=tuning)
+        if isinstance(started, Opened):
+            return started
     raise DeviceError(f"--device {device}: can't run here: {started}; see imaging-ft doctor, or use --device cpu")
 
 
-def start(model: bytes, device: Device, *, where: str, threads: int | None = None) -> Opened | str:
+def start(
+    model: bytes, device: Device, *, where: str, threads: int | None = None, tuning: Tuning | None = None
+) -> Opened | str:
     """Return a session for a model on a device (not `auto`), or in a few words why the device can't run.
 
     Raises BundleError where the model can't be loaded on the CPU.
@@ -72,35 +98,76 @@ def start(model: bytes, device: Device, *, where: str, threads: int | None = Non
     if wanted[0] not in ort.get_available_providers():
         return f"this onnxruntime was built without {wanted[0]}"
     if device is not Device.CPU:
-        return _no_driver() or _start_on_gpu(ort, model, device, where)
+        return _no_driver() or _start_on_gpu(ort, model, device, where, tuning)
     try:
         return Opened(ort.InferenceSession(model, _options(ort, threads), providers=list(wanted)), device)
     except Exception as error:  # onnxruntime raises its own kinds, without a common base
         raise BundleError(f"{where}: onnxruntime can't load it: {reason(error)}") from error
 
 
-def _start_on_gpu(ort: Any, model: bytes, device: Device, where: str) -> Opened | str:
+def _start_on_gpu(ort: Any, model: bytes, device: Device, where: str, tuning: Tuning | None) -> Opened | str:
     """Open a session that may not fall back; where only single nodes lack a GPU kernel, say so and go on.
 
-    Listing CUDA alone isn't enough: onnxruntime adds the CPU by itself, and only warns where CUDA can't start.
+    Listing CUDA alone isn't enough: onnxruntime adds the CPU by itself, and only warns where CUDA can't start. A CUDA
+    graph is taken where the whole network can be captured.
     """
-    wanted = _PROVIDERS[device]
+    first = _PROVIDERS[device][0]
     strict, lenient = _options(ort, None), _options(ort, None)
     strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    graphs = [True, False] if device is Device.CUDA and tuning is not None else [False]
+    refusal: Exception | None = None
     with _quiet(ort):
         _preload(ort)
-        try:
-            return Opened(ort.InferenceSession(model, strict, providers=list(wanted), enable_fallback=0), device)
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises its own kinds, without a common base
-            refusal = error
-        try:
-            session = ort.InferenceSession(model, lenient, providers=list(wanted), enable_fallback=0)
-        except Exception as error:  # noqa: BLE001
-            return _missing_library(wanted[0]) or _short(error)
-    if wanted[0] not in session.get_providers():
-        return _missing_library(wanted[0]) or _short(refusal)
-    _LOG.warning("%s: some nodes have no kernel on %s and run on the CPU", where, device)
-    return Opened(session, device)
+        for options, graph in [*((strict, graph) for graph in graphs), (lenient, False)]:
+            providers = gpu_providers(device, tuning, graph=graph)
+            try:
+                session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+            except Exception as error:  # noqa: BLE001 - onnxruntime raises its own kinds, without a common base
+                refusal = error
+                continue
+            if first in session.get_providers():
+                if options is lenient:
+                    _LOG.warning("%s: some nodes have no kernel on %s and run on the CPU", where, device)
+                return Opened(session, device, graph)
+    return _missing_library(first) or (_short(refusal) if refusal else f"{first} didn't start")
+
+
+def gpu_providers(device: Device, tuning: Tuning | None, *, graph: bool) -> list[tuple[str, dict[str, str]]]:
+    """Return onnxruntime's providers for a GPU, each with its options.
+
+    CUDA takes just the memory it's asked for and tries every algorithm once, since each batch size is run many times.
+    TensorRT keeps its engines: without them a start takes minutes.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for name in _PROVIDERS[device]:
+        options: dict[str, str] = {}
+        if name == "CUDAExecutionProvider":
+            options = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "EXHAUSTIVE"}
+            options |= {"enable_cuda_graph": "1"} if graph else {}
+        elif tuning is not None:
+            sizes = {"min": min(tuning.batches), "opt": max(tuning.batches), "max": max(tuning.batches)}
+            item = "x".join(str(side) for side in tuning.shape)
+            options = {
+                "trt_engine_cache_enable": "1",
+                "trt_engine_cache_path": str(tuning.cache),
+                "trt_timing_cache_enable": "1",
+                "trt_timing_cache_path": str(tuning.cache),
+                "trt_fp16_enable": "1" if tuning.precision is Precision.FP16 else "0",
+                "trt_int8_enable": "1" if tuning.precision is Precision.INT8 else "0",
+                **{f"trt_profile_{end}_shapes": f"{LEVELS}:{count}x{item}" for end, count in sizes.items()},
+            }
+        found.append((name, options))
+    return found
+
+
+def engine_cache(path: Path, sha256: str) -> Path:
+    """Return the folder for TensorRT's engines of a model file: beside it, or where that can't be written, the user's.
+
+    It is the file's own: onnxruntime finds an engine by the names of tensors, and not by the weights.
+    """
+    beside = path.with_name(f"{path.name}.trt")
+    there = beside if os.access(path.parent, os.W_OK) else Path.home() / ".cache" / "imaging_ft" / "trt"
+    return there / sha256[:16]
 
 
 def _no_driver() -> str | None:

@@ -2,101 +2,174 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.bundle import LOGITS, PROBABILITIES, Bundle, file_sha256
+from imaging_ft.bundle import INPUT, LEVELS, LOGITS, PROBABILITIES, Bundle
 from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, InputError
-from imaging_ft.inference.feed import feeds
-from imaging_ft.inference.providers import Device, Opened, open_session
-from imaging_ft.preprocess import conform
+from imaging_ft.inference.model_file import ModelFile
+from imaging_ft.inference.network import Batch, Network, Outputs, network_of
+from imaging_ft.inference.parts import split
+from imaging_ft.inference.providers import Device, Tuning, engine_cache, open_session
+from imaging_ft.preprocess import conform, prepare
 from imaging_ft.types import Pixels
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Probabilities = npt.NDArray[np.float32]
 """[batch, classes]; each row sums to one, but not in a multi-label task."""
 
 MAX_BATCH = 32
-MAX_BATCH_PIXELS = 1 << 24
+ON_A_GPU = 0.1
+"""TensorFloat-32 and half precision on a GPU move a logit by so much, and harmlessly so."""
 
 
 class Runner:
-    """A model that is ready to predict."""
+    """A model that is ready to predict.
 
-    def __init__(self, path: Path, bundle: Bundle, sha256: str, opened: Opened) -> None:
-        self.path = path
+    It holds the file's two halves: the preprocessing, which runs on the CPU image by image, and the network, which runs
+    on the device in batches. So images of any sizes go together, and what crosses to a GPU is small.
+    """
+
+    def __init__(self, file: ModelFile, bundle: Bundle, pre: Any, network: Network, device: Device) -> None:
+        self.path = file.path
         self.bundle = bundle
-        self.sha256 = sha256
-        self.device = opened.device
-        self._session: Any = opened.session
+        self.sha256 = file.sha256
+        self.device = device
+        """Where the network really runs."""
+        self.outputs: tuple[str, ...] = (LOGITS, PROBABILITIES)
+        """What the network gives by name."""
+        self._pre = pre
+        self._network = network
 
     @classmethod
-    def open(cls, path: Path, *, device: Device = Device.AUTO, threads: int | None = None) -> "Runner":
+    def open(
+        cls,
+        path: Path,
+        *,
+        device: Device = Device.AUTO,
+        threads: int | None = None,
+        public_key: Path | None = None,
+    ) -> "Runner":
         """Return a runner for a bundle on a device, after its self-test.
 
-        Raises BundleError where the file is missing, damaged, not a bundle, or gives other logits than its
-        golden sample says, and DeviceError where the device can't run.
+        `threads` are those that one batch runs on, on the CPU. With `public_key`, nothing runs but the bytes that the
+        key's holder signed. Raises BundleError where the file is missing, damaged, not a bundle, not signed, or gives
+        other logits than its golden sample says, and DeviceError where the device can't run.
         """
-        if not path.is_file():
-            raise BundleError(f"{path}: no such model file")
-        data = path.read_bytes()
-        if not data:
-            raise BundleError(f"{path}: the file is empty (0 bytes)")
-        opened = open_session(data, device, where=str(path), threads=threads)
-        metadata: dict[str, str] = opened.session.get_modelmeta().custom_metadata_map
-        bundle = Bundle.from_metadata(metadata, where=str(path))
-        runner = cls(path, bundle, file_sha256(path), opened)
+        file = ModelFile.read(path)
+        if public_key is not None:
+            from imaging_ft.inference.signature import PublicKey
+
+            PublicKey.read(public_key).prove(file)
+        model = file.parse()
+        return cls.of(file, file.bundle(model), model, device=device, threads=threads)
+
+    @classmethod
+    def of(
+        cls, file: ModelFile, bundle: Bundle, model: "ModelProto", *, device: Device, threads: int | None
+    ) -> "Runner":
+        """Return a runner for a model that was read already, after its self-test; raises as `open` does."""
+        where = str(file.path)
+        spec, graph = bundle.input, bundle.graph
+        pre = None
+        network = model
+        if graph.preprocessing == "inside":
+            parts = split(model, where=where)
+            network = parts.cls
+            # One thread: images are prepared side by side.
+            pre = open_session(parts.pre.SerializeToString(), Device.CPU, where=where, threads=1).session
+        shape = (spec.channels, spec.height, spec.width)
+        tuning = Tuning(
+            shape,
+            graph.batches,
+            graph.precision,
+            cache=engine_cache(file.path, file.sha256),
+            for_tensorrt="TensorrtExecutionProvider" in graph.providers,
+        )
+        opened = open_session(network.SerializeToString(), device, where=where, threads=threads, tuning=tuning)
+        runs = network_of(opened, shape, graph.batches, graphs=opened.graphs)
+        runner = cls(file, bundle, pre, runs, opened.device)
+        runner.outputs = tuple(output.name for output in opened.session.get_outputs())
         runner.self_test()
         return runner
 
     def self_test(self) -> None:
         """Run the golden sample; raises BundleError where its logits differ from the trained model's."""
         golden = self.bundle.golden
-        logits = np.asarray(self._run(LOGITS, golden.image()), dtype=np.float64)
+        try:
+            levels = np.stack([self.levels(image) for image in golden.image()])
+            logits = np.asarray(self.run(levels, [LOGITS])[LOGITS], dtype=np.float64)
+        except InputError as error:
+            raise BundleError(f"{error} (its golden sample)") from error
         expected = np.asarray(golden.logits)
         apart = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")
-        # TensorFloat-32 and half precision on a GPU are off by more than float32, and harmlessly so.
-        allowed = golden.tolerance if self.device is Device.CPU else max(0.1, golden.tolerance)
+        allowed = allowed_difference(self.bundle, self.device)
         if not apart <= allowed:
             raise BundleError(
                 f"{self.path}: its self-test failed on {self.device}: a logit is off by {apart:.3g}"
                 f" (at most {allowed:g} is allowed); the file is damaged or this provider computes wrongly"
             )
 
+    def levels(self, image: Pixels) -> Batch:
+        """Return what the network is given for a stored image [height, width, channels] of any size.
+
+        [channels, height, width], from 0 to 255. An image of another dtype or channel count is brought to the model's.
+        Raises InputError where it is of another kind. Safe from any thread.
+        """
+        if image.ndim != 3 or image.shape[2] not in {1, 3} or image.dtype.name not in {"uint8", "uint16"}:
+            raise InputError(
+                f"an image is {image.dtype} {image.shape}, but [height, width, 1 or 3] of uint8 or uint16 is wanted"
+            )
+        if 0 in image.shape:
+            raise InputError(f"an image of {image.shape[0]} × {image.shape[1]} has no pixels")
+        stored = conform(image, self.bundle.input)
+        if self._pre is None:
+            return prepare(stored, self.bundle.input).transpose(2, 0, 1).astype(np.float32)
+        try:
+            return self._pre.run([LEVELS], {INPUT: stored[np.newaxis]})[0][0]
+        except Exception as error:  # onnxruntime raises its own kinds, without a common base
+            raise InputError(f"{self.path}: onnxruntime failed on an image {image.shape}: {reason(error)}") from error
+
+    def run(self, levels: Batch, outputs: Sequence[str] = (LOGITS, PROBABILITIES)) -> Outputs:
+        """Return outputs [n, …] for levels [n, channels, height, width] of any number of images.
+
+        Raises InputError where onnxruntime fails, or a value is no number: that nothing reaches its threshold has to be
+        the model's word. Safe from any thread.
+        """
+        step = self.bundle.graph.batch or MAX_BATCH
+        try:
+            parts = [self._network.run(levels[at : at + step], outputs) for at in range(0, len(levels), step)]
+        except Exception as error:  # onnxruntime raises its own kinds, without a common base
+            raise InputError(f"{self.path}: onnxruntime failed on a batch {levels.shape}: {reason(error)}") from error
+        found = (
+            parts[0] if len(parts) == 1 else {name: np.concatenate([one[name] for one in parts]) for name in outputs}
+        )
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"{self.path}: gives {name} that are no numbers on {self.device}; try --device cpu, or export the"
+                    " model again"
+                )
+        return found
+
     def predict(self, images: Sequence[Pixels]) -> Probabilities:
         """Return probabilities [n, classes] for stored images [height, width, channels] of any sizes.
 
-        An image of another dtype or channel count is brought to the model's. Images of one size run together. Raises
-        InputError where an image is of another kind, or where a probability is no number: that nothing reaches its
-        threshold has to be the model's word.
+        Raises InputError where an image is of another kind, or a probability is no number.
         """
-        spec = self.bundle.input
         found = np.empty((len(images), len(self.bundle.labels)), np.float32)
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        ready: list[Pixels] = []
-        for position, image in enumerate(images):
-            if image.ndim != 3 or image.shape[2] not in {1, 3} or image.dtype.name not in {"uint8", "uint16"}:
-                raise InputError(
-                    f"an image is {image.dtype} {image.shape}, but [height, width, 1 or 3] of uint8 or uint16 is wanted"
-                )
-            ready.append(conform(image, spec))
-            by_shape.setdefault(image.shape[:2], []).append(position)
-        for (height, width), positions in by_shape.items():
-            step = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (height * width)))
-            for start in range(0, len(positions), step):
-                chosen = positions[start : start + step]
-                found[chosen] = self._run(PROBABILITIES, np.stack([ready[index] for index in chosen]))
-        if not np.isfinite(found).all():
-            raise InputError(
-                f"{self.path}: gives probabilities that are no numbers on {self.device}; try --device cpu, or export"
-                " the model again"
-            )
+        for start in range(0, len(images), MAX_BATCH):
+            levels = np.stack([self.levels(image) for image in images[start : start + MAX_BATCH]])
+            found[start : start + len(levels)] = self.run(levels, [PROBABILITIES])[PROBABILITIES]
         return found
 
-    def _run(self, output: str, batch: Pixels) -> Any:
-        try:
-            return np.concatenate([self._session.run([output], fed)[0] for fed in feeds(self.bundle, batch)])
-        except Exception as error:  # onnxruntime raises its own kinds, without a common base
-            raise InputError(f"{self.path}: onnxruntime failed on a batch {batch.shape}: {reason(error)}") from error
+
+def allowed_difference(bundle: Bundle, device: Device) -> float:
+    """Return by how much a logit of the golden sample may be off on a device."""
+    tolerance = bundle.golden.tolerance
+    return tolerance if device is Device.CPU else max(ON_A_GPU, tolerance)

@@ -18,14 +18,13 @@ from imaging_ft.errors import BundleError, GateError, InputError
 from imaging_ft.inference.feed import feeds
 from imaging_ft.inference.model_file import Checksum, ModelFile, check_self_contained
 from imaging_ft.inference.providers import Device, Opened, open_session
+from imaging_ft.inference.runner import allowed_difference
 from imaging_ft.inference.signature import PublicKey
 from imaging_ft.types import Json, Pixels, Precision
 
 CHECKS = ("checksum", "signature", "loads", "golden sample", "batch", "probabilities", "finite")
 _PROBABILITY = {Precision.FP32: 1e-3, Precision.INT8: 1e-3, Precision.FP16: 1e-2}
 """How far a probability may be from what the logits make it: as parity allows; half precision divides coarsely."""
-_ON_A_GPU = 0.1
-"""By how much a logit may be off there: TensorFloat-32 and half precision are harmlessly further off than float32."""
 
 Outputs = dict[str, npt.NDArray[np.float32]]
 """By name: [batch, …]."""
@@ -206,19 +205,15 @@ class _Trial:
             raise InputError(f"onnxruntime failed on a batch of {len(images)}: {reason(error)}") from error
         return {name: np.concatenate([run[index] for run in runs]) for index, name in enumerate(names)}
 
-    def _allowed(self) -> float:
-        tolerance = self.bundle.golden.tolerance
-        return tolerance if self.opened.device is Device.CPU else max(_ON_A_GPU, tolerance)
-
     def _golden(self, name: str) -> Check:
         apart = _apart(self.alone[LOGITS], np.asarray(self.bundle.golden.logits))
-        return _within(name, "logits off by", apart, self._allowed())
+        return _within(name, "logits off by", apart, allowed_difference(self.bundle, self.opened.device))
 
     def _batch(self, name: str) -> Check:
         if self.bundle.graph.batch is not None:
             return Check(name, Outcome.NOT_CHECKED, "it takes one image at a time")
         apart = _apart(self.among[LOGITS][:1], self.alone[LOGITS][:1])
-        return _within(name, "logits move in a batch by", apart, self._allowed())
+        return _within(name, "logits move in a batch by", apart, allowed_difference(self.bundle, self.opened.device))
 
     def _probabilities(self, name: str) -> Check:
         bundle = self.bundle

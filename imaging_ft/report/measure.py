@@ -119,7 +119,7 @@ def measure(
             samples=subject.samples,
             settings=settings,
             runner=runner,
-            activation=Activation.open(runner.path, bundle),
+            activation=Activation.open(runner.path, bundle, sha256=runner.sha256),
             seed=conditions.seed,
             track=track,
         )

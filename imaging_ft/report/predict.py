@@ -23,7 +23,7 @@ from imaging_ft.data import Sample
 from imaging_ft.errors import InputError
 from imaging_ft.image import read_image
 from imaging_ft.inference.ahead import ahead
-from imaging_ft.inference.runner import MAX_BATCH_PIXELS, Runner
+from imaging_ft.inference.runner import Runner
 from imaging_ft.preprocess import InputSpec, conform
 from imaging_ft.report.pixels import MEASURES, measure_pixels
 from imaging_ft.types import Json, Pixels, Track, silent
@@ -31,6 +31,8 @@ from imaging_ft.types import Json, Pixels, Track, silent
 FOLDER = ".measuring"
 """In a report's folder, while it is being measured."""
 _KEY = "key.json"
+_MOST_PIXELS = 1 << 24
+"""In the changed copies of one image that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _said(
     """Return what each model says of one image in each setting: [settings, classes]."""
     specs = [runner.bundle.input for runner in runners]
     found = [np.empty((len(settings), len(runner.bundle.labels)), np.float32) for runner in runners]
-    step = max(1, MAX_BATCH_PIXELS // (image.shape[0] * image.shape[1]))
+    step = max(1, _MOST_PIXELS // (image.shape[0] * image.shape[1]))
     for start in range(0, len(settings), step):
         chosen = settings[start : start + step]
         changed: dict[Any, list[Pixels]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import polars as pl
 import pytest
 from onnx import numpy_helper
@@ -16,8 +17,10 @@ from onnx import numpy_helper
 from imaging_ft.bundle import probabilities
 from imaging_ft.errors import InputError
 from imaging_ft.inference import Device
-from imaging_ft.inference.predictions import find_images, predict_files, write_predictions
+from imaging_ft.inference.listing import find_images
+from imaging_ft.inference.predictions import predict_files
 from imaging_ft.inference.runner import Runner
+from imaging_ft.inference.table import write_predictions
 from tests.conftest import LABELS
 from tests.export.multilabel import SCALING, THRESHOLDS, Multilabel, exported
 
@@ -121,7 +124,8 @@ def test_a_probability_that_is_no_number_is_never_read_as_no_class(made: Multila
 
 def test_the_runner_gives_the_bundles_probabilities(runner: Runner) -> None:
     images = list(np.random.default_rng(0).integers(0, 256, (4, 50, 60, 1), dtype=np.uint8))
-    logits = runner._session.run(["logits"], {"image": np.stack(images)})[0]
+    session: Any = ort.InferenceSession(runner.path, providers=["CPUExecutionProvider"])
+    logits = session.run(["logits"], {"image": np.stack(images)})[0]
     wanted = probabilities(
         logits, task=runner.bundle.task, temperature=1.0, vector_scaling=runner.bundle.vector_scaling
     )

@@ -8,7 +8,8 @@ import pytest
 
 from imaging_ft.export.onnx import export_run
 from imaging_ft.inference import Device
-from imaging_ft.inference.predictions import find_images, predict_files
+from imaging_ft.inference.listing import find_images
+from imaging_ft.inference.predictions import predict_files
 from imaging_ft.inference.runner import Runner
 from imaging_ft.report.measure import measure
 from imaging_ft.training.settings import TrainSettings
