@@ -10,7 +10,12 @@ ImagingFtError                 a user's mistake or a refused result; one line: w
 │   ├── BundleError            the ONNX file isn't a bundle, or is damaged
 │   ├── RunError               the run folder is missing, taken or incomplete
 │   ├── WeightsError           the pretrained weights or the model's name can't be had
-│   └── DeviceError            the device that was asked for can't run here
+│   ├── DeviceError            the device that was asked for can't run here
+│   └── UnknownModelError      no model of that name is served
+├── ServiceError               a request can't be answered now, whatever is in it                   exit 2
+│   ├── QueueFullError         too much waits already; try again later
+│   ├── ExpiredError           its deadline passed before it ran
+│   └── DrainingError          the service is stopping
 └── GateError                  the work was done and its result was refused                         exit 1
     ├── ParityError            the exported file does not agree with the trained model
     └── PrecisionError         a lower precision costs more than is allowed
@@ -60,6 +65,31 @@ class WeightsError(InputError):
 
 class DeviceError(InputError):
     """A device that was asked for can't run here."""
+
+
+class UnknownModelError(InputError):
+    """No model of that name is served."""
+
+
+class ServiceError(ImagingFtError):
+    """A request can't be answered now, whatever is in it."""
+
+
+class QueueFullError(ServiceError):
+    """Too much waits already."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which it is worth trying again."""
+
+
+class ExpiredError(ServiceError):
+    """A request's deadline passed before it ran."""
+
+
+class DrainingError(ServiceError):
+    """The service is stopping, and takes no more."""
 
 
 class GateError(ImagingFtError):

@@ -25,7 +25,7 @@ def row(name: str, status: str = "ok") -> dict[str, Any]:
     said = (
         {"label": "a", "probability": 0.5, "p_a": 0.5}
         if status == "ok"
-        else dict.fromkeys(("label", "probability", "p_a"))
+        else {"label": None, "probability": None, "p_a": None}
     )
     return {"image": name, "status": status, **said, "reason": None, "model_sha256": "a" * 64}
 

@@ -1,0 +1,146 @@
+"""Several models side by side, each with its own queue; one is exchanged for another while requests go on."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from imaging_ft.errors import DrainingError, InputError, UnknownModelError
+from imaging_ft.inference.batching import Answer, Batcher, Run
+from imaging_ft.inference.network import Batch
+from imaging_ft.inference.runner import Runner
+
+Open = Callable[[Path], Runner]
+"""Opens a model file, self-test included."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers."""
+
+    name: str
+    version: int
+    """Counts up with each reload, from 1."""
+    runner: Runner
+    batcher: Batcher
+
+
+class Models:
+    """The models of a service, by name."""
+
+    def __init__(
+        self,
+        open_model: Open = Runner.open,
+        *,
+        max_batch: int = 32,
+        max_delay: float = 0.002,
+        max_queue: int = 256,
+    ) -> None:
+        self._open = open_model
+        self._batcher = partial(Batcher, max_batch=max_batch, max_delay=max_delay, max_queue=max_queue)
+        self._served: dict[str, Served] = {}
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._leaving: list[threading.Thread] = []
+        self._draining = False
+
+    def load(self, path: Path, *, name: str | None = None) -> Served:
+        """Open a model and serve it under a name, by default the file's stem; return it.
+
+        A model that is served under that name goes on until the new one is ready, then what it has accepted is
+        answered. Where the new one can't be opened, the old one stays. Raises BundleError, DeviceError, InputError.
+        """
+        name = path.stem if name is None else name
+        if not name or "/" in name:
+            raise InputError(f"{name!r} can't be a model's name: it stands in addresses; choose letters and digits")
+        with self._loading:
+            runner = self._open(path)
+            batcher = self._batcher(runner_all(runner))
+            with self._lock:
+                if self._draining:
+                    batcher.close()
+                    raise DrainingError("the service is stopping; it loads no model")
+                old = self._served.get(name)
+                new = Served(name, 1 if old is None else old.version + 1, runner, batcher)
+                self._served[name] = new
+            if old is not None:
+                self._retire(old)
+            return new
+
+    def unload(self, name: str) -> None:
+        """Take a model away once all that it has accepted is answered; raises UnknownModelError."""
+        with self._lock:
+            old = self._served.pop(name, None)
+        if old is None:
+            raise self._unknown(name)
+        self._retire(old)
+
+    def get(self, name: str) -> Served:
+        """Return a model; raises UnknownModelError with the names that there are."""
+        found = self._served.get(name)
+        if found is None:
+            raise self._unknown(name)
+        return found
+
+    def names(self) -> list[str]:
+        """Return the models' names, in the order in which they were loaded first."""
+        return list(self._served)
+
+    def submit(
+        self, name: str, prepare: Callable[[Runner], Sequence[Batch]], *, deadline: float | None = None
+    ) -> "tuple[Served, list[Future[Answer]]]":
+        """Queue the levels that `prepare` makes for a model, and return the model that answers with its answers.
+
+        Where that model is exchanged in between, they are prepared anew for the next one: a reload refuses nobody.
+        Raises UnknownModelError, QueueFullError, and DrainingError where the whole service stops.
+        """
+        while True:
+            served = self.get(name)
+            try:
+                return served, served.batcher.submit_all(prepare(served.runner), deadline=deadline)
+            except DrainingError:
+                if self._draining or self._served.get(name) is served:
+                    raise
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Take no more, and return whether all that was accepted is answered within so many seconds."""
+        with self._lock:
+            self._draining = True
+            served = list(self._served.values())
+        done = [one.batcher.drain(timeout) for one in served]
+        for thread in self._leaving:
+            thread.join(timeout)
+        return all(done) and not any(thread.is_alive() for thread in self._leaving)
+
+    def close(self) -> None:
+        """Take no more, and fail what still waits."""
+        with self._lock:
+            self._draining = True
+            served, self._served = list(self._served.values()), {}
+        for one in served:
+            one.batcher.close()
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more is taken."""
+        return self._draining
+
+    def _retire(self, old: Served) -> None:
+        def leave() -> None:
+            old.batcher.drain()
+            old.batcher.close()
+
+        thread = threading.Thread(target=leave, name=f"draining {old.name}", daemon=True)
+        thread.start()
+        self._leaving = [one for one in self._leaving if one.is_alive()] + [thread]
+
+    def _unknown(self, name: str) -> UnknownModelError:
+        there = ", ".join(self._served) or "none"
+        return UnknownModelError(f"no model named {name!r} is served; there are: {there}")
+
+
+def runner_all(runner: Runner) -> Run:
+    """Return what runs a batch through a model for every output that it has."""
+    return lambda levels: runner.run(levels, runner.outputs)

@@ -1,0 +1,123 @@
+"""Models side by side: exchanged while requests go on, refused where they can't be opened, gone once answered."""
+
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imaging_ft.errors import BundleError, DrainingError, InputError, UnknownModelError
+from imaging_ft.inference.batching import Answer
+from imaging_ft.inference.models import Models
+from tests.inference.nets import LINEAR, make, noise
+
+IMAGES = [noise((30 + 3 * index, 40, 1), seed=index) for index in range(4)]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    kinds = {"plain": "pool, flatten, gemm", "normed": "a norm before the head"}
+    return {name: make(LINEAR[kind], folder / f"{name}.onnx").path for name, kind in kinds.items()}
+
+
+def ask(models: Models, name: str) -> "tuple[int, list[Future[Answer]]]":
+    served, futures = models.submit(name, lambda runner: [runner.levels(image) for image in IMAGES])
+    return served.version, futures
+
+
+def said(futures: "list[Future[Answer]]") -> np.ndarray:
+    return np.stack([future.result(20).outputs["probabilities"] for future in futures])
+
+
+def test_each_model_answers_under_its_name(paths: dict[str, Path]) -> None:
+    models = Models()
+    for path in paths.values():
+        models.load(path)
+    assert models.names() == ["plain", "normed"]
+    for name in paths:
+        version, futures = ask(models, name)
+        assert version == 1
+        assert np.array_equal(said(futures), models.get(name).runner.predict(IMAGES))
+    with pytest.raises(UnknownModelError, match="no model named 'other' is served; there are: plain, normed"):
+        models.get("other")
+    models.close()
+
+
+def test_a_reload_refuses_nobody_and_each_answer_is_of_the_version_that_it_names(paths: dict[str, Path]) -> None:
+    models = Models(max_queue=4096)
+    models.load(paths["plain"], name="scan")
+    expected = {0: models.get("scan").runner.predict(IMAGES)}
+    wrong: list[str] = []
+    versions: set[int] = set()
+    stop = threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            try:
+                version, futures = ask(models, "scan")
+                versions.add(version)
+                if not np.array_equal(said(futures), expected[(version + 1) % 2]):
+                    wrong.append(f"version {version} answered as another")
+            except Exception as error:  # noqa: BLE001
+                wrong.append(repr(error))
+
+    other = Models()
+    expected[1] = other.load(paths["normed"]).runner.predict(IMAGES)
+    other.close()
+    assert not np.array_equal(expected[0], expected[1])
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(8):
+        assert models.load(paths["normed" if turn % 2 == 0 else "plain"], name="scan").version == turn + 2
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert wrong == []
+    assert len(versions) > 2
+    assert models.drain(20)
+    models.close()
+
+
+def test_a_file_that_cannot_be_opened_leaves_the_old_one(paths: dict[str, Path], tmp_path: Path) -> None:
+    models = Models()
+    models.load(paths["plain"], name="scan")
+    (tmp_path / "broken.onnx").write_bytes(paths["plain"].read_bytes()[:500])
+    with pytest.raises(BundleError):
+        models.load(tmp_path / "broken.onnx", name="scan")
+    assert models.get("scan").version == 1
+    assert said(ask(models, "scan")[1]).shape == (4, 3)
+    models.close()
+
+
+def test_an_unloaded_model_is_gone_and_its_accepted_requests_are_answered(paths: dict[str, Path]) -> None:
+    models = Models()
+    models.load(paths["plain"])
+    _, futures = ask(models, "plain")
+    models.unload("plain")
+    assert said(futures).shape == (4, 3)
+    with pytest.raises(UnknownModelError, match="there are: none"):
+        models.unload("plain")
+    models.close()
+
+
+def test_a_draining_service_takes_and_loads_no_more(paths: dict[str, Path]) -> None:
+    models = Models()
+    models.load(paths["plain"])
+    _, futures = ask(models, "plain")
+    assert models.drain(20)
+    assert all(future.done() for future in futures)
+    with pytest.raises(DrainingError):
+        ask(models, "plain")
+    with pytest.raises(DrainingError, match="it loads no model"):
+        models.load(paths["normed"])
+    models.close()
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_a_name_that_no_address_can_hold_is_refused(name: str, paths: dict[str, Path]) -> None:
+    models = Models()
+    with pytest.raises(InputError, match="can't be a model's name"):
+        models.load(paths["plain"], name=name)
