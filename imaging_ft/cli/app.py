@@ -18,6 +18,7 @@ from imaging_ft.cli import (
     models,
     predict,
     report,
+    serve,
     sign,
     train,
     verify,
@@ -79,6 +80,7 @@ app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(sign.sign)
 app.command()(predict.predict)
+app.command()(serve.serve)
 app.command()(report.report)
 app.command()(compare.compare)
 

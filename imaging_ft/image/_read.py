@@ -4,8 +4,8 @@ from pathlib import Path
 
 from imaging_ft.config import reason
 from imaging_ft.errors import ImageError
-from imaging_ft.image._refusals import SAVE_AGAIN
-from imaging_ft.image._sniff import label, sniff
+from imaging_ft.image._refusals import MAX_PIXELS, SAVE_AGAIN, at_most
+from imaging_ft.image._sniff import kind_of, label, sniff
 from imaging_ft.types import Pixels
 
 
@@ -23,11 +23,28 @@ def read_image(path: Path) -> Pixels:
     not supported: float or 32-bit pixels, several pages or frames, over 100 megapixels (judged by the header,
     before decoding), compressed DICOM.
     """
-    from imaging_ft.image._quiet import quiet
-
     kind = sniff(path)
     try:
         data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: can't be read ({reason(error)}); check its permissions") from error
+    return _decode(data, kind, name=str(path))
+
+
+def decode_image(data: bytes, *, name: str, most_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the image in a file's bytes as `read_image` does; larger ones are refused by their header.
+
+    `name` is what an error calls it. Raises ImageError.
+    """
+    kind = kind_of(data, len(data), name=name)
+    with at_most(most_pixels):
+        return _decode(data, kind, name=name)
+
+
+def _decode(data: bytes, kind: str, *, name: str) -> Pixels:
+    from imaging_ft.image._quiet import quiet
+
+    try:
         with quiet():
             if kind == "dicom":
                 from imaging_ft.image._dicom import decode_dicom
@@ -37,12 +54,12 @@ def read_image(path: Path) -> Pixels:
 
             return decode_raster(data, kind)
     except ImageError as error:
-        raise ImageError(f"{path}: {one_line(str(error))}") from error.__cause__
+        raise ImageError(f"{name}: {one_line(str(error))}") from error.__cause__
     except Exception as error:
         # A damaged file makes a decoder raise nearly anything, from struct.error to RecursionError.
         cause = one_line(reason(error)) or type(error).__name__
         raise ImageError(
-            f"{path}: the {label(kind)} is truncated, damaged or of an unsupported kind ({cause}); {SAVE_AGAIN}"
+            f"{name}: the {label(kind)} is truncated, damaged or of an unsupported kind ({cause}); {SAVE_AGAIN}"
         ) from error
 
 

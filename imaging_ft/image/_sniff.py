@@ -45,12 +45,17 @@ def sniff(path: Path) -> str:
     Raises ImageError where the file is missing, a folder, empty, unreadable, or in none of these formats.
     """
     head, size = _head(path)
+    return kind_of(head, size, name=str(path))
+
+
+def kind_of(head: bytes, size: int, *, name: str) -> str:
+    """Return the format of a file of so many bytes that begins so; `name` is what an error calls it."""
     if size == 0:
-        raise ImageError(f"{path}: the file is empty (0 bytes); get a fresh copy of it")
-    kind = _kind(head, size)
+        raise ImageError(f"{name}: the file is empty (0 bytes); get a fresh copy of it")
+    kind = _kind(head[:_HEAD], size)
     if kind is None:
         raise ImageError(
-            f"{path}: the content is unreadable: not a PNG, JPEG, TIFF, BMP, WebP or DICOM image; "
+            f"{name}: the content is unreadable: not a PNG, JPEG, TIFF, BMP, WebP or DICOM image; "
             "convert it to one of these"
         )
     return kind

@@ -70,7 +70,7 @@ class Activation:
             found = self._occluded(pixels, label)
         else:
             cells, _ = self.evidence(pixels)
-            found = _over_image(cells[label], height, width, self.bundle.input)
+            found = over_image(cells[label], height, width, self.bundle.input)
         positive = np.maximum(found, 0).astype(np.float32)
         most = float(positive.max())
         return positive / np.float32(most) if most > 0 else positive
@@ -127,7 +127,7 @@ class Activation:
         return [found[name] for name in outputs]
 
 
-def _over_image(cells: Cells, height: int, width: int, spec: InputSpec) -> FloatImage:
+def over_image(cells: Cells, height: int, width: int, spec: InputSpec) -> FloatImage:
     """Return cells over the network's input [rows, columns] as they lie over the image [height, width], bilinear."""
     inner = letterbox(height, width, spec) if spec.resize == "letterbox" else (spec.height, spec.width)
     down = _taps(cells.shape[0], spec.height, inner[0], height)

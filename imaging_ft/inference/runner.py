@@ -43,6 +43,8 @@ class Runner:
         """Where the network really runs."""
         self.outputs: tuple[str, ...] = (LOGITS, PROBABILITIES)
         """What the network gives by name."""
+        self.output_shapes: dict[str, tuple[int, ...]] = {}
+        """The shape of each for one image."""
         self._pre = pre
         self._network = network
 
@@ -103,9 +105,11 @@ class Runner:
         golden = self.bundle.golden
         try:
             levels = np.stack([self.levels(image) for image in golden.image()])
-            logits = np.asarray(self.run(levels, [LOGITS])[LOGITS], dtype=np.float64)
+            found = self.run(levels, self.outputs)
         except InputError as error:
             raise BundleError(f"{error} (its golden sample)") from error
+        self.output_shapes = {name: values.shape[1:] for name, values in found.items()}
+        logits = np.asarray(found[LOGITS], dtype=np.float64)
         expected = np.asarray(golden.logits)
         apart = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")
         allowed = allowed_difference(self.bundle, self.device)
@@ -134,6 +138,16 @@ class Runner:
             return self._pre.run([LEVELS], {INPUT: stored[np.newaxis]})[0][0]
         except Exception as error:  # onnxruntime raises its own kinds, without a common base
             raise InputError(f"{self.path}: onnxruntime failed on an image {image.shape}: {reason(error)}") from error
+
+    def checked(self, levels: Batch) -> Batch:
+        """Return levels that a host prepared, as the network takes them; raises InputError where they can't be."""
+        spec = self.bundle.input
+        wanted = (spec.channels, spec.height, spec.width)
+        if levels.shape != wanted or levels.dtype != np.float32:
+            raise InputError(f"levels are {levels.dtype} {levels.shape}, but float32 {wanted} is wanted, from 0 to 255")
+        if not ((levels >= 0) & (levels <= 255)).all():
+            raise InputError("levels are outside 0 to 255, or no numbers")
+        return levels
 
     def run(self, levels: Batch, outputs: Sequence[str] = (LOGITS, PROBABILITIES)) -> Outputs:
         """Return outputs [n, …] for levels [n, channels, height, width] of any number of images.

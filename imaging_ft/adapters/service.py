@@ -1,0 +1,224 @@
+"""The one path that every protocol takes: decode, prepare, queue, decide, count, record."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from imaging_ft.adapters.audit import AuditLog
+from imaging_ft.adapters.heat import heat_png
+from imaging_ft.adapters.metrics import Metrics
+from imaging_ft.adapters.settings import Limits
+from imaging_ft.bundle import SALIENCY, SEPARATOR
+from imaging_ft.errors import ExpiredError, InputError
+from imaging_ft.image import decode_image
+from imaging_ft.inference.activation import Activation, over_image
+from imaging_ft.inference.batching import Answer
+from imaging_ft.inference.models import Models, Served
+from imaging_ft.inference.network import Batch
+from imaging_ft.inference.predictions import Prediction, decided
+from imaging_ft.inference.runner import Runner
+from imaging_ft.types import FloatImage, Json, Pixels
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a service says of one image."""
+
+    served: Served
+    prediction: Prediction
+    answer: Answer
+    heatmap: str | None
+    """A PNG in a data URL, where it was asked for and there is a class to show it for."""
+
+    def as_json(self) -> Json:
+        """Return the prediction for a client."""
+        bundle, found = self.served.runner.bundle, self.prediction
+        values = dict(zip(bundle.names, found.probabilities or (), strict=True))
+        return {
+            "status": found.status,
+            "label": found.label,
+            "labels": labels_of(found),
+            "probability": found.probability,
+            "probabilities": values,
+            "thresholds": bundle.thresholds,
+            "reason": found.reason,
+            **({"heatmap": self.heatmap} if self.heatmap is not None else {}),
+        }
+
+
+class Service:
+    """Models behind a queue, with what is decided, counted and recorded around them."""
+
+    def __init__(
+        self, models: Models, limits: Limits, *, audit: AuditLog | None = None, reports: dict[str, Json] | None = None
+    ) -> None:
+        self.models = models
+        self.limits = limits
+        self.metrics = Metrics(models)
+        self.audit = audit
+        self.reports = reports or {}
+        """What a model's report says of its worst conditions, by the model's SHA-256."""
+        self.paths: dict[str, Path] = {name: models.get(name).runner.path for name in models.names()}
+        """Where each model was loaded from, also once it is unloaded."""
+        self._pool = ThreadPoolExecutor(limits.decoders, thread_name_prefix="decode")
+        self._maps: dict[str, Activation] = {}
+
+    async def predict_file(
+        self, name: str, data: bytes, *, request_id: str, heatmap: bool = False, deadline: float | None = None
+    ) -> Predicted:
+        """Return what a model says of an image file's bytes.
+
+        `deadline` is a time of `time.monotonic`. Raises ImageError, UnknownModelError, QueueFullError, ExpiredError,
+        DrainingError, and InputError where this image can't be run.
+        """
+        deadline = self._deadline(deadline)
+        kept: list[Any] = []
+
+        def levels(runner: Runner) -> list[Batch]:
+            if not kept:
+                kept.append(decode_image(data, name="the upload", most_pixels=self.limits.pixels))
+            kept[1:] = [runner.levels(kept[0])]
+            return kept[1:]
+
+        served, futures = await self.in_pool(lambda: self.models.submit(name, levels, deadline=deadline))
+        (answer,) = await self._answers(name, futures, deadline)
+        image, given = kept
+        prediction = decided(served.runner.bundle, "", given, answer.outputs)
+        self.metrics.decided(name, prediction.status, labels_of(prediction))
+        found = None
+        if heatmap:
+            found = await self.in_pool(lambda: self._heatmap(served, image, prediction, answer))
+        if self.audit is not None:
+            await self._record(served, prediction, hashlib.sha256(data).hexdigest(), request_id)
+        return Predicted(served, prediction, answer, found)
+
+    async def infer(
+        self, name: str, images: Sequence[Any], *, request_id: str, deadline: float | None = None
+    ) -> tuple[Served, list[Answer]]:
+        """Return a model's answers for images as arrays, in their order; raises as `predict_file` does.
+
+        They are stored images [height, width, channels], or where the host prepares them, levels [channels, height,
+        width].
+        """
+        deadline = self._deadline(deadline)
+        given: list[Batch] = []
+
+        def levels(runner: Runner) -> list[Batch]:
+            given[:] = [runner.levels(image) if inside(runner) else runner.checked(image) for image in images]
+            return given
+
+        served, futures = await self.in_pool(lambda: self.models.submit(name, levels, deadline=deadline))
+        answers = await self._answers(name, futures, deadline)
+        for image, one, answer in zip(images, given, answers, strict=True):
+            prediction = decided(served.runner.bundle, "", one, answer.outputs)
+            self.metrics.decided(name, prediction.status, labels_of(prediction))
+            if self.audit is not None:
+                digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+                await self._record(served, prediction, digest, request_id)
+        return served, answers
+
+    async def in_pool(self, work: "Any") -> Any:
+        """Return what a function gives that is run by one of the threads that decode."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def card(self, name: str) -> Json:
+        """Return what a model says of itself, for a client that shows it; raises UnknownModelError."""
+        served = self.models.get(name)
+        runner = served.runner
+        bundle = runner.bundle
+        values = bundle.model_dump(mode="json", by_alias=True, exclude={"golden", "provenance"})
+        data = bundle.provenance.get("dataset")
+        return {
+            "name": name,
+            "version": str(served.version),
+            "sha256": runner.sha256,
+            "device": runner.device.value,
+            "outputs": list(runner.outputs),
+            **values,
+            "dataset": data.get("name") if isinstance(data, dict) else None,
+            "report": self.reports.get(runner.sha256),
+        }
+
+    def load(self, name: str) -> Served:
+        """Load a model anew from where it was loaded before; raises InputError where no such was."""
+        if name not in self.paths:
+            raise InputError(f"{name!r} was never loaded here; start the service with its file")
+        return self.models.load(self.paths[name], name=name)
+
+    def close(self) -> None:
+        """Fail what still waits, and end the threads."""
+        self.models.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self.audit is not None:
+            self.audit.close()
+
+    def _deadline(self, asked: float | None) -> float:
+        own = time.monotonic() + self.limits.answer_seconds
+        return own if asked is None else min(own, asked)
+
+    async def _answers(self, name: str, futures: Sequence[Any], deadline: float) -> list[Answer]:
+        waiting = [asyncio.wrap_future(future) for future in futures]
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                answers = list(await asyncio.gather(*waiting))
+        except TimeoutError as error:
+            raise ExpiredError("no answer before the deadline; ask for less at once, or allow more time") from error
+        except InputError:
+            self.metrics.images.labels(name, "error").inc(len(futures))
+            raise
+        finally:
+            for one in waiting:
+                one.cancel()
+        for answer in answers:
+            self.metrics.answered(name, answer)
+        return answers
+
+    async def _record(self, served: Served, found: Prediction, digest: str, request_id: str) -> None:
+        """Write a prediction down before it's answered; what can't be recorded isn't said."""
+        assert self.audit is not None  # noqa: S101 - for the type checker
+        record: Json = {
+            "request": request_id,
+            "model": served.name,
+            "model_sha256": served.runner.sha256,
+            "input_sha256": digest,
+            "status": found.status,
+            "label": found.label,
+            "probabilities": dict(zip(served.runner.bundle.names, found.probabilities or (), strict=True)),
+            "reason": found.reason,
+        }
+        await asyncio.wrap_future(self.audit.append(record))
+
+    def _heatmap(self, served: Served, image: Pixels, found: Prediction, answer: Answer) -> str | None:
+        values = found.probabilities
+        if found.status != "ok" or not values:
+            return None
+        label = int(np.argmax(values))
+        if SALIENCY in answer.outputs:
+            cells: Any = answer.outputs[SALIENCY]
+            bundle = served.runner.bundle
+            positive: FloatImage = np.maximum(over_image(cells, image.shape[0], image.shape[1], bundle.input), 0)
+            return heat_png(positive / max(float(positive.max()), 1e-12))
+        runner = served.runner
+        if runner.sha256 not in self._maps:
+            opened = Activation.open(runner.path, runner.bundle, threads=1, sha256=runner.sha256)
+            self._maps[runner.sha256] = opened
+        return heat_png(self._maps[runner.sha256].map(image, label))
+
+
+def inside(runner: Runner) -> bool:
+    """Return whether a model takes stored images, and not levels that its host prepares."""
+    return runner.bundle.graph.preprocessing == "inside"
+
+
+def labels_of(found: Prediction) -> list[str]:
+    """Return the classes that are said to be there."""
+    return found.label.split(SEPARATOR) if found.label else []
