@@ -9,6 +9,7 @@ import typer
 from imaging_ft import __version__
 from imaging_ft.cli import (
     augment,
+    bench,
     compare,
     data,
     demo,
@@ -81,6 +82,7 @@ app.command()(verify.verify)
 app.command()(sign.sign)
 app.command()(predict.predict)
 app.command()(serve.serve)
+app.command()(bench.bench)
 app.command()(report.report)
 app.command()(compare.compare)
 

@@ -91,8 +91,16 @@ def predict(
     if told > _TOLD:
         say(f"warning: … and {told - _TOLD} more; the table has each reason")
     if as_json:
-        where = runner.device.value
-        show_json({"out": str(out), "images": sum(counts.values()), **counts, "device": where, "engine": engine.value})
+        show_json(
+            {
+                "out": str(out),
+                "images": sum(counts.values()),
+                "rejected": counts["rejected"],
+                "errors": counts["error"],
+                "device": runner.device.value,
+                "engine": engine.value,
+            }
+        )
         return
     parts = [f"{counts['ok']} images predicted on {runner.device}"]
     parts += [f"{counts['rejected']} rejected"] if counts["rejected"] else []

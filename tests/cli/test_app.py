@@ -140,7 +140,14 @@ def test_predict_says_what_it_did_and_json_parses(exported: Exported, tmp_path: 
     arguments = ("predict", exported.model, exported.image, tmp_path / "bad.png", "-o", tmp_path / "p.csv")
     done = run(*arguments, "--json", "--device", "cpu")
     assert done.returncode == 0
-    assert json.loads(done.stdout) == {"out": str(tmp_path / "p.csv"), "images": 2, "errors": 1, "device": "cpu"}
+    assert json.loads(done.stdout) == {
+        "out": str(tmp_path / "p.csv"),
+        "images": 2,
+        "rejected": 0,
+        "errors": 1,
+        "device": "cpu",
+        "engine": "local",
+    }
     (warning,) = done.stderr.splitlines()
     assert warning.startswith("warning: ")
     assert "bad.png" in warning
