@@ -1,6 +1,7 @@
 """The Open Inference Protocol v2 over HTTP: JSON, and tensors in binary after it, as Triton's clients send them."""
 
 import json
+import math
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -113,7 +114,7 @@ def check_shape(name: object, datatype: object, shape: object, wanted: Json, mos
 
 def from_bytes(data: bytes, shape: tuple[int, ...], kind: "np.dtype[Any]") -> Tensor:
     """Return a tensor of little-endian bytes in C order; raises InputError where they are not so many."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if len(data) != count * kind.itemsize:
         raise InputError(f"{len(data)} bytes for a tensor {list(shape)} of {kind}, which has {count * kind.itemsize}")
     return np.frombuffer(data, kind.newbyteorder("<")).reshape(shape).astype(kind)
@@ -130,7 +131,7 @@ def from_list(data: object, shape: tuple[int, ...], kind: "np.dtype[Any]") -> Te
         found = np.asarray(data)
     except (ValueError, OverflowError) as error:
         raise InputError("data: the rows are not all of one length") from error
-    if found.dtype.kind not in "iuf" or found.size != int(np.prod(shape, dtype=np.int64)):
+    if found.dtype.kind not in "iuf" or found.size != math.prod(shape):
         raise InputError(f"data: {found.size} values for a tensor {list(shape)}, or not all of them numbers")
     if kind.kind in "iu":
         bounds = np.iinfo(kind)
