@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,12 +114,20 @@ def browser(*, width: int = 1280, height: int = 900, dark: bool = False) -> Iter
     assert CHROMIUM is not None
     there, write = os.pipe()
     read, back = os.pipe()
-    with TemporaryDirectory() as profile:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "--remote-debugging-pipe"]
-        quoted = " ".join(f"'{part}'" for part in command)
+
+        def connect() -> None:
+            """Put the pipes where Chromium looks for them: 3 and 4."""
+            own = os.dup(there), os.dup(back)
+            os.dup2(own[0], 3)
+            os.dup2(own[1], 4)
+
         process = subprocess.Popen(
-            ["sh", "-c", f"exec {quoted} 3<&{there} 4>&{back}"],
-            pass_fds=(there, back),
+            command,
+            pass_fds=(3, 4),
+            preexec_fn=connect,
+            start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -129,7 +138,7 @@ def browser(*, width: int = 1280, height: int = 900, dark: bool = False) -> Iter
             page.start(width, height, dark=dark)
             yield page
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             os.close(write)
             os.close(read)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,16 @@ def in_flight(service: Service) -> float:
     return family.samples[0].value
 
 
+def in_time(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test that would wait for ever where what it is about is missing."""
+
+    async def run() -> None:
+        async with asyncio.timeout(60):
+            await test
+
+    asyncio.run(run())
+
+
 def code_of(error: object) -> str:
     return str(getattr(error, "status", lambda: error)()).rpartition(".")[2]
 
@@ -104,7 +114,7 @@ def test_a_stop_answers_what_was_accepted_and_ends_streams_and_watches(net: Path
             assert np.array_equal(answer.as_numpy("probabilities"), Runner.open(net).predict(list(IMAGES)))
             await stopped
 
-    asyncio.run(run())
+    in_time(run())
 
 
 def test_a_draining_service_is_not_ready_and_takes_nothing(net: Path) -> None:
@@ -123,7 +133,7 @@ def test_a_draining_service_is_not_ready_and_takes_nothing(net: Path) -> None:
                 await client.infer("net", [tensor(IMAGES)])
             assert code_of(caught.value) == "UNAVAILABLE"
 
-    asyncio.run(run())
+    in_time(run())
 
 
 def test_more_than_is_allowed_at_once_is_refused_and_what_was_accepted_is_answered(net: Path) -> None:
@@ -145,7 +155,7 @@ def test_more_than_is_allowed_at_once_is_refused_and_what_was_accepted_is_answer
             assert all(answer.as_numpy("probabilities").shape == (5, 3) for answer in answers)
             await client.infer("net", [tensor(IMAGES)])
 
-    asyncio.run(run())
+    in_time(run())
 
 
 def test_a_message_that_never_comes_is_given_up(net: Path) -> None:
@@ -160,7 +170,7 @@ def test_a_message_that_never_comes_is_given_up(net: Path) -> None:
             assert "didn't arrive within 0.05 s" in await call.details()
             await client.infer("net", [tensor(IMAGES)])
 
-    asyncio.run(run())
+    in_time(run())
 
 
 def test_a_port_that_is_taken_is_refused(net: Path) -> None:
@@ -171,4 +181,4 @@ def test_a_port_that_is_taken_is_refused(net: Path) -> None:
             with pytest.raises(InputError, match="choose another --grpc-port"):
                 await GrpcServer.start(held.service, Address(grpc_port=found.port))
 
-    asyncio.run(run())
+    in_time(run())
