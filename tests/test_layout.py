@@ -110,6 +110,12 @@ def test_a_module_is_short_and_checks_without_assert(module: Path) -> None:
     assert asserts == [], "input is checked by raising; python -O drops an assert"
 
 
+def test_onnxruntime_is_told_to_report_to_nobody_before_it_is_loaded() -> None:
+    code = "import os, sys, imaging_ft; print(os.environ['ORT_DISABLE_TELEMETRY'], 'onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n"
+
+
 def test_constraints_are_exact_pins_and_name_no_host() -> None:
     assert [line for line in _pins() if not PIN.fullmatch(line)] == []
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")

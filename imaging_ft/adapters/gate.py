@@ -17,7 +17,8 @@ LOG = logging.getLogger("imaging_ft.serve")
 OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/assets/")
 """Paths that need no key: probes, and the page, which holds nothing of anyone."""
 
-_SANE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+SANE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+"""A request's name that a client chose."""
 
 
 class Gate:
@@ -36,7 +37,7 @@ class Gate:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(b"x-request-id", "")
-        request_id = given if _SANE.fullmatch(given) else uuid4().hex
+        request_id = given if SANE.fullmatch(given) else uuid4().hex
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         started = time.perf_counter()
         code = 0

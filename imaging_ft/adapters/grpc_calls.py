@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import grpc
 from grpc import aio
 
 from imaging_ft.adapters.auth import Keys, key_of
-from imaging_ft.adapters.gate import LOG
+from imaging_ft.adapters.gate import LOG, SANE
 from imaging_ft.adapters.grpc_messages import HEALTH, PROTOCOL, messages
 from imaging_ft.adapters.grpc_methods import Call, Methods, RefusedError, status_of
 from imaging_ft.adapters.service import Service
@@ -26,7 +25,6 @@ CHECK, WATCH = f"/{HEALTH}/Check", f"/{HEALTH}/Watch"
 PROBES = (f"/{PROTOCOL}/ServerLive", f"/{PROTOCOL}/ServerReady", CHECK, WATCH)
 """They need no key, and aren't counted among requests."""
 
-_SANE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _EOF: Any = cast(Any, aio).EOF
 _STOPPING = "the service is stopping; ask another one"
 _Context = Any  # aio.ServicerContext; only the stubs make it generic
@@ -158,7 +156,7 @@ class Calls(grpc.GenericRpcHandler):
         started = time.perf_counter()
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
         given = str(metadata.get("x-request-id", ""))
-        request_id = given if _SANE.fullmatch(given) else uuid4().hex
+        request_id = given if SANE.fullmatch(given) else uuid4().hex
         trailing: tuple[tuple[str, str], ...] = (("x-request-id", request_id),)
         context.set_trailing_metadata(trailing)
         left = context.time_remaining()

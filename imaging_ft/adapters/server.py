@@ -157,7 +157,11 @@ async def _drain(service: Service, http: "_Http", beside: Any) -> None:
     seconds = service.limits.drain_seconds
     end = asyncio.get_running_loop().time() + seconds
     if beside is not None:
-        await beside.stop(seconds)
+        ending = asyncio.create_task(beside.stop(seconds))
+        while not ending.done() and not http.force_exit:
+            await asyncio.wait({ending}, timeout=0.05)
+        if http.force_exit:
+            await beside.stop(0)
     while http.server_state.tasks and asyncio.get_running_loop().time() < end and not http.force_exit:
         await asyncio.sleep(0.02)
     await asyncio.to_thread(
@@ -183,7 +187,8 @@ def _bound(config: uvicorn.Config) -> Any:
     import socket
 
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    made = socket.socket(family)
+    # Named as TCP, or asyncio leaves Nagle on: 40 ms for each answer of two packets.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((config.host, config.port))

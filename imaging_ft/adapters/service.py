@@ -98,7 +98,7 @@ class Service:
         if heatmap:
             found = await self.in_pool(lambda: self._heatmap(served, image, prediction, answer))
         if self.audit is not None:
-            await self._record(served, prediction, hashlib.sha256(data).hexdigest(), request_id)
+            await self._record(self.audit, served, prediction, hashlib.sha256(data).hexdigest(), request_id)
         return Predicted(served, prediction, answer, found)
 
     async def infer(
@@ -123,7 +123,7 @@ class Service:
             self.metrics.decided(name, prediction.status, labels_of(prediction))
             if self.audit is not None:
                 digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
-                await self._record(served, prediction, digest, request_id)
+                await self._record(self.audit, served, prediction, digest, request_id)
         return served, answers
 
     async def in_pool(self, work: "Any") -> Any:
@@ -182,9 +182,8 @@ class Service:
             self.metrics.answered(name, answer)
         return answers
 
-    async def _record(self, served: Served, found: Prediction, digest: str, request_id: str) -> None:
+    async def _record(self, audit: AuditLog, served: Served, found: Prediction, digest: str, request_id: str) -> None:
         """Write a prediction down before it's answered; what can't be recorded isn't said."""
-        assert self.audit is not None  # noqa: S101 - for the type checker
         record: Json = {
             "request": request_id,
             "model": served.name,
@@ -195,7 +194,7 @@ class Service:
             "probabilities": dict(zip(served.runner.bundle.names, found.probabilities or (), strict=True)),
             "reason": found.reason,
         }
-        await asyncio.wrap_future(self.audit.append(record))
+        await asyncio.wrap_future(audit.append(record))
 
     def _heatmap(self, served: Served, image: Pixels, found: Prediction, answer: Answer) -> str | None:
         values = found.probabilities

@@ -61,7 +61,7 @@ def predict(
 
     check_table(out)
     files = list_images(paths)
-    runner = Runner.open(model, device=device, public_key=public_key)
+    runner = Runner.open(model, device=device, public_key=public_key, spinning=False)  # others decode meanwhile
     about = {"model_sha256": runner.sha256, "paths": [str(path.absolute()) for path in paths]}
     told = 0
     with open_table(out, about) as table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imaging_ft.cli.console import AsJson, SkipBad, progress, say, show_files
-from imaging_ft.cli.predict import DeviceOption
+from imaging_ft.cli.predict import DeviceOption, PublicKey
 from imaging_ft.errors import ConfigError, InputError
 from imaging_ft.inference import Device
 from imaging_ft.types import Split, Task
@@ -95,6 +95,7 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="Also print the page to report.pdf.")] = False,
     pictures: Annotated[bool, typer.Option(help="Show images of the worst failures in the page.")] = True,
     device: DeviceOption = Device.AUTO,
+    public_key: PublicKey = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -136,6 +137,7 @@ def report(
                 against=against,
                 require=require or [],
                 device=device,
+                public_key=public_key,
                 skip_bad=skip_bad,
                 pictures=pictures,
             )
@@ -172,6 +174,7 @@ def _measured(
     against: Path | None,
     require: list[str],
     device: Device,
+    public_key: Path | None,
     skip_bad: bool,
     pictures: bool,
 ) -> "Measurement":
@@ -180,8 +183,10 @@ def _measured(
     from imaging_ft.report.requirements import all_requirements
 
     # One thread each: the images are what runs side by side.
-    runner = Runner.open(model, device=device, threads=1)
-    other = Runner.open(against, device=device, threads=1) if against is not None else None
+    runner = Runner.open(model, device=device, threads=1, public_key=public_key)
+    other = None
+    if against is not None:
+        other = Runner.open(against, device=device, threads=1, public_key=public_key)
     return measure(
         runner,
         dataset,

@@ -1,6 +1,7 @@
 """The runner: a bundle, opened on a device, that takes stored images and gives probabilities."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ from imaging_ft.bundle import INPUT, LEVELS, LOGITS, PROBABILITIES, Bundle
 from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, InputError
 from imaging_ft.inference.model_file import ModelFile
-from imaging_ft.inference.network import Batch, Network, Outputs, network_of
+from imaging_ft.inference.network import MAX_BATCH, SIZES, Batch, Network, Outputs, open_network
 from imaging_ft.inference.parts import split
-from imaging_ft.inference.providers import Device, Tuning, engine_cache, open_session
+from imaging_ft.inference.providers import Device, Opened, Tuning, engine_cache, open_session
 from imaging_ft.preprocess import conform, prepare
 from imaging_ft.types import Pixels
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 Probabilities = npt.NDArray[np.float32]
 """[batch, classes]; each row sums to one, but not in a multi-label task."""
 
-MAX_BATCH = 32
 ON_A_GPU = 0.1
 """TensorFloat-32 and half precision on a GPU move a logit by so much, and harmlessly so."""
 
@@ -35,7 +35,9 @@ class Runner:
     on the device in batches. So images of any sizes go together, and what crosses to a GPU is small.
     """
 
-    def __init__(self, file: ModelFile, bundle: Bundle, pre: Any, network: Network, device: Device) -> None:
+    def __init__(
+        self, file: ModelFile, bundle: Bundle, pre: Any, network: Network, device: Device, *, whole: bool
+    ) -> None:
         self.path = file.path
         self.bundle = bundle
         self.sha256 = file.sha256
@@ -47,6 +49,7 @@ class Runner:
         """The shape of each for one image."""
         self._pre = pre
         self._network = network
+        self._whole = whole
 
     @classmethod
     def open(
@@ -56,11 +59,13 @@ class Runner:
         device: Device = Device.AUTO,
         threads: int | None = None,
         public_key: Path | None = None,
+        spinning: bool = True,
     ) -> "Runner":
         """Return a runner for a bundle on a device, after its self-test.
 
-        `threads` are those that one batch runs on, on the CPU. With `public_key`, nothing runs but the bytes that the
-        key's holder signed. Raises BundleError where the file is missing, damaged, not a bundle, not signed, or gives
+        `threads` are those that one batch runs on, on the CPU; where they spin, a batch starts sooner, but threads that
+        decode images meanwhile get less of the cores. With `public_key`, nothing runs but the bytes that the key's
+        holder signed. Raises BundleError where the file is missing, damaged, not a bundle, not signed, or gives
         other logits than its golden sample says, and DeviceError where the device can't run.
         """
         file = ModelFile.read(path)
@@ -69,33 +74,53 @@ class Runner:
 
             PublicKey.read(public_key).prove(file)
         model = file.parse()
-        return cls.of(file, file.bundle(model), model, device=device, threads=threads)
+        return cls.of(file, file.bundle(model), model, device=device, threads=threads, spinning=spinning)
 
     @classmethod
     def of(
-        cls, file: ModelFile, bundle: Bundle, model: "ModelProto", *, device: Device, threads: int | None
+        cls,
+        file: ModelFile,
+        bundle: Bundle,
+        model: "ModelProto",
+        *,
+        device: Device,
+        threads: int | None,
+        spinning: bool = True,
     ) -> "Runner":
         """Return a runner for a model that was read already, after its self-test; raises as `open` does."""
         where = str(file.path)
         spec, graph = bundle.input, bundle.graph
+        halves = _halves(file, bundle, model)
         pre = None
-        network = model
-        if graph.preprocessing == "inside":
-            parts = split(model, where=where)
-            network = parts.cls
+        if halves.pre is not None:
             # One thread: images are prepared side by side.
-            pre = open_session(parts.pre.SerializeToString(), Device.CPU, where=where, threads=1).session
+            pre = open_session(halves.pre, Device.CPU, where=where, threads=1).session
         shape = (spec.channels, spec.height, spec.width)
+        if halves.whole:
+            shape = (spec.height, spec.width, spec.channels)
+        sizes = (1,) if graph.batch == 1 else graph.batches or SIZES
         tuning = Tuning(
             shape,
-            graph.batches,
+            sizes,
             graph.precision,
             cache=engine_cache(file.path, file.sha256),
             for_tensorrt="TensorrtExecutionProvider" in graph.providers,
+            name=INPUT if halves.whole else LEVELS,
         )
-        opened = open_session(network.SerializeToString(), device, where=where, threads=threads, tuning=tuning)
-        runs = network_of(opened, shape, graph.batches, graphs=opened.graphs)
-        runner = cls(file, bundle, pre, runs, opened.device)
+
+        def start(*, graphs: bool) -> Opened:
+            return open_session(
+                halves.network,
+                device,
+                where=where,
+                threads=threads,
+                spinning=spinning,
+                tuning=tuning,
+                graphs=graphs,
+            )
+
+        opened, network = open_network(start, shape, sizes, most=graph.batch or MAX_BATCH)
+        runner = cls(file, bundle, pre, network, opened.device, whole=halves.whole)
         runner.outputs = tuple(output.name for output in opened.session.get_outputs())
         runner.self_test()
         return runner
@@ -133,7 +158,8 @@ class Runner:
             raise InputError(f"an image of {image.shape[0]} × {image.shape[1]} has no pixels")
         stored = conform(image, self.bundle.input)
         if self._pre is None:
-            return prepare(stored, self.bundle.input).transpose(2, 0, 1).astype(np.float32)
+            levels = prepare(stored, self.bundle.input).transpose(2, 0, 1)
+            return levels if self._whole else levels.astype(np.float32)
         try:
             return self._pre.run([LEVELS], {INPUT: stored[np.newaxis]})[0][0]
         except Exception as error:  # onnxruntime raises its own kinds, without a common base
@@ -155,14 +181,11 @@ class Runner:
         Raises InputError where onnxruntime fails, or a value is no number: that nothing reaches its threshold has to be
         the model's word. Safe from any thread.
         """
-        step = self.bundle.graph.batch or MAX_BATCH
+        batch = np.ascontiguousarray(levels.transpose(0, 2, 3, 1)) if self._whole else levels
         try:
-            parts = [self._network.run(levels[at : at + step], outputs) for at in range(0, len(levels), step)]
+            found = self._network.run(batch, outputs)
         except Exception as error:  # onnxruntime raises its own kinds, without a common base
             raise InputError(f"{self.path}: onnxruntime failed on a batch {levels.shape}: {reason(error)}") from error
-        found = (
-            parts[0] if len(parts) == 1 else {name: np.concatenate([one[name] for one in parts]) for name in outputs}
-        )
         for name, values in found.items():
             if not np.isfinite(values).all():
                 raise InputError(
@@ -181,6 +204,33 @@ class Runner:
             levels = np.stack([self.levels(image) for image in images[start : start + MAX_BATCH]])
             found[start : start + len(levels)] = self.run(levels, [PROBABILITIES])[PROBABILITIES]
         return found
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """What of a file is run, as bytes."""
+
+    pre: bytes | None
+    """Its preprocessing; None where that is the host's."""
+    network: bytes
+    whole: bool
+    """Whether the network is the file as it is, which takes images, at the size that its preprocessing leaves alone."""
+
+
+def _halves(file: ModelFile, bundle: Bundle, model: "ModelProto") -> _Halves:
+    """Return a file's halves; where it can't be parted, as after other tools, the host prepares and all of it runs.
+
+    Raises BundleError where it can't be parted and takes 16 bits, which a host can't prepare for it.
+    """
+    if bundle.graph.preprocessing == "outside":
+        return _Halves(None, model.SerializeToString(), whole=False)
+    try:
+        parts = split(model, where=str(file.path))
+        return _Halves(parts.pre.SerializeToString(), parts.cls.SerializeToString(), whole=False)
+    except BundleError:
+        if bundle.input.dtype != "uint8" or [value.name for value in model.graph.input] != [INPUT]:
+            raise
+    return _Halves(None, model.SerializeToString(), whole=True)
 
 
 def allowed_difference(bundle: Bundle, device: Device) -> float:

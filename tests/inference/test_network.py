@@ -1,21 +1,26 @@
-"""The network on its device: batches of a few sizes, rows that don't depend on their neighbours, options per device."""
+"""The network on its device: batches of a few sizes, rows that don't depend on their neighbours, one thread for a GPU.
 
-from pathlib import Path
+What only a GPU runs is run here on the CPU, in the CPU's memory: onnxruntime binds and runs there in the same way.
+"""
+
+import threading
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
-from imaging_ft.inference import network as networks
-from imaging_ft.inference.network import OnGpu, bucket, padded
+from imaging_ft.errors import DeviceError
+from imaging_ft.inference.gpu import Given, OnGpu, bucket
+from imaging_ft.inference.network import open_network
 from imaging_ft.inference.parts import split
-from imaging_ft.inference.providers import Device, Opened, Tuning, engine_cache, gpu_providers
+from imaging_ft.inference.providers import Device, Opened
 from imaging_ft.inference.runner import Runner
-from imaging_ft.types import Precision
 from tests.inference.nets import LINEAR, Made, make, noise
 
-TUNING = Tuning((1, 64, 64), (1, 2, 4), Precision.FP16, cache=Path("m.onnx.trt"), for_tensorrt=True)
+SHAPE = (1, 64, 64)
+BOTH = ["probabilities", "logits"]
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +33,54 @@ def runner(made: Made) -> Runner:
     return Runner.open(made.path, device=Device.CPU)
 
 
+@pytest.fixture(scope="module")
+def network(made: Made) -> bytes:
+    return split(onnx.load(made.path), where="m.onnx").cls.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def levels(runner: Runner) -> np.ndarray:
+    return np.stack([runner.levels(image) for image in images(9)])
+
+
 def images(count: int) -> list[Any]:
     return [noise((20 + 7 * index, 90 - 5 * index, 1), seed=index) for index in range(count)]
+
+
+class Session:
+    """A session on the CPU that keeps a list of what ran on it, and by whom; it may refuse graphs, or large batches."""
+
+    def __init__(self, network: bytes, *, refuses_graphs: bool = False, holds: int = 1000) -> None:
+        self.real: Any = ort.InferenceSession(network, providers=["CPUExecutionProvider"])
+        self.refuses_graphs, self.holds = refuses_graphs, holds
+        self.ran: list[str] = []
+        self.threads: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def io_binding(self) -> Any:
+        return self.real.io_binding()
+
+    def run(self, names: Any, feed: Any, options: Any = None) -> Any:
+        if len(next(iter(feed.values()))) > self.holds:
+            raise RuntimeError("Failed to allocate memory for requested buffer")
+        self.threads.add(threading.current_thread().name)
+        return self.real.run(names, feed, options)
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        graph = options.get_run_config_entry("gpu_graph_id")
+        if graph != "-1" and self.refuses_graphs:
+            raise RuntimeError("operation would make the legacy stream depend on a capturing blocking stream")
+        self.ran.append(graph)
+        self.threads.add(threading.current_thread().name)
+        self.real.run_with_iobinding(binding, options)
+
+
+def on_gpu(session: Any, sizes: tuple[int, ...] = (4, 1, 2), *, graphs: bool = True) -> OnGpu:
+    net = OnGpu(session, Given("levels", SHAPE, np.dtype(np.uint8)), sizes, graphs=graphs, memory="cpu")
+    net.start()
+    return net
 
 
 def test_images_of_any_sizes_run_together_and_give_what_the_whole_file_gives_them_alone(
@@ -43,9 +94,10 @@ def test_images_of_any_sizes_run_together_and_give_what_the_whole_file_gives_the
     assert set(found) == {"logits", "probabilities"}
 
 
-def test_more_images_than_a_batch_holds_keep_their_order(runner: Runner) -> None:
-    many = images(9) * 9
-    assert np.array_equal(runner.predict(many), np.tile(runner.predict(images(9)), (9, 1)))
+def test_more_images_than_a_batch_holds_keep_their_order(runner: Runner, levels: np.ndarray) -> None:
+    wanted = runner.predict(images(9))
+    assert np.array_equal(runner.predict(images(9) * 9), np.tile(wanted, (9, 1)))
+    assert np.array_equal(runner.run(np.tile(levels, (9, 1, 1, 1)))["probabilities"], np.tile(wanted, (9, 1)))
     assert runner.predict([]).shape == (0, 3)
 
 
@@ -53,95 +105,80 @@ def test_a_batch_goes_into_the_smallest_size_that_holds_it() -> None:
     assert [bucket(count, [1, 2, 4, 8]) for count in range(1, 9)] == [1, 2, 4, 4, 8, 8, 8, 8]
 
 
-def test_padding_repeats_the_first_image_and_leaves_a_full_batch_alone() -> None:
-    levels = np.arange(6, dtype=np.uint8).reshape(3, 2, 1, 1)
-    assert padded(levels, 5)[:, 0, 0, 0].tolist() == [0, 2, 4, 0, 0]
-    assert padded(levels, 3) is levels
-
-
-class OnCpuMemory:
-    """Stands in for a binding's memory where there is no GPU: what is bound, on the CPU."""
-
-    def __init__(
-        self, session: Any, shape: tuple[int, ...], dtype: Any, names: list[str], *, graph: int | None
-    ) -> None:
-        if graph is not None and session.refuses_graphs:
-            raise RuntimeError("this network can't be captured")
-        self.session, self.shape, self.names, self.graph = session, shape, names, graph
-        session.bound.append((shape[0], graph))
-
-    def run(self, levels: Any) -> dict[str, Any]:
-        assert levels.shape == self.shape
-        self.session.ran.append(len(levels))
-        return dict(zip(self.names, self.session.real.run(self.names, {"levels": levels}), strict=True))
-
-
-class Session:
-    """A real session on the CPU that keeps a list of what was bound and run."""
-
-    def __init__(self, made: Made, *, refuses_graphs: bool) -> None:
-        import onnx
-
-        parts = split(onnx.load(made.path), where="m.onnx")
-        self.real: Any = ort.InferenceSession(parts.cls.SerializeToString(), providers=["CPUExecutionProvider"])
-        self.refuses_graphs = refuses_graphs
-        self.bound: list[tuple[int, int | None]] = []
-        self.ran: list[int] = []
-
-    def get_outputs(self) -> Any:
-        return self.real.get_outputs()
-
-
-@pytest.mark.parametrize("refuses", [False, True])
-def test_a_gpu_is_given_few_sizes_each_bound_once(
-    refuses: bool, made: Made, runner: Runner, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_gpu_is_given_few_sizes_and_each_row_is_its_own(
+    graphs: bool, network: bytes, runner: Runner, levels: np.ndarray
 ) -> None:
-    monkeypatch.setattr(networks, "_Bound", OnCpuMemory)
-    session = Session(made, refuses_graphs=refuses)
-    net = OnGpu(Opened(session, Device.CUDA, graphs=True), (1, 64, 64), (4, 1, 2), graphs=True)
-    levels = np.stack([runner.levels(image) for image in images(7)])
-    for count in (3, 1, 7, 4):
-        found = net.run(levels[:count], ["probabilities", "logits"])
-        wanted = runner.run(levels[:count])
-        assert list(found) == ["probabilities", "logits"]
-        assert all(np.array_equal(found[name], wanted[name]) for name in found)
-    assert session.ran == [4, 1, 4, 4, 4]
-    assert session.bound == [(4, None if refuses else 0), (1, None if refuses else 1)]
+    session = Session(network)
+    net = on_gpu(session, graphs=graphs)
+    assert session.ran == (["1", "2", "3"] if graphs else ["-1"] * 3)  # each size once, before any request
+    session.ran.clear()
+    kept: list[Any] = []
+    for count in (3, 1, 7, 4, 9):
+        found = net.run(levels[:count], BOTH)
+        assert list(found) == BOTH
+        kept.append((found, runner.run(levels[:count])))
+    for found, wanted in kept:  # afterwards: an answer is no view of memory that the next batch takes
+        for name in BOTH:
+            assert np.abs(found[name] - wanted[name]).max() < 1e-5
+            assert found[name].shape == wanted[name].shape
+    assert session.ran == (["3", "1", "3", "3", "3", "3", "3", "1"] if graphs else ["-1"] * 8)
 
 
-def test_cuda_takes_just_the_memory_it_needs_and_a_graph_only_where_asked() -> None:
-    ((name, options),) = gpu_providers(Device.CUDA, TUNING, graph=False)
-    assert name == "CUDAExecutionProvider"
-    assert options == {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "EXHAUSTIVE"}
-    assert gpu_providers(Device.CUDA, TUNING, graph=True)[0][1]["enable_cuda_graph"] == "1"
-
-
-def test_tensorrt_keeps_its_engines_and_knows_the_batches_beforehand() -> None:
-    (name, options), (second, _) = gpu_providers(Device.TENSORRT, TUNING, graph=False)
-    assert (name, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
-    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == "m.onnx.trt"
-    assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == ("1", "0")
-    assert options["trt_profile_min_shapes"] == "levels:1x1x64x64"
-    assert options["trt_profile_opt_shapes"] == options["trt_profile_max_shapes"] == "levels:4x1x64x64"
-
-
-def test_engines_are_a_files_own_and_lie_where_they_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_many_threads_get_their_own_rows_and_one_thread_uses_the_gpu(
+    network: bytes, runner: Runner, levels: np.ndarray
 ) -> None:
-    beside = engine_cache(tmp_path / "m.onnx", "a" * 64)
-    assert beside == tmp_path / "m.onnx.trt" / ("a" * 16)
-    assert beside != engine_cache(tmp_path / "m.onnx", "b" * 64)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    there = engine_cache(Path("/proc/none/m.onnx"), "a" * 64)
-    assert there == tmp_path / "home" / ".cache" / "imaging_ft" / "trt" / ("a" * 16)
+    session = Session(network)
+    net = on_gpu(session)
+    wanted = runner.run(levels)["logits"]
+    apart: list[float] = []
+
+    def ask(place: int) -> None:
+        for turn in range(50):
+            at, count = (place + turn) % 5, 1 + (place * turn) % 4
+            found = net.run(levels[at : at + count], ["logits"])["logits"]
+            apart.append(float(np.abs(found - wanted[at : at + count]).max()))
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(apart) == 8 * 50
+    assert max(apart) < 1e-5
+    assert len(session.threads) == 1
+    assert threading.current_thread().name not in session.threads
 
 
-def test_what_is_no_image_is_refused_before_it_meets_others(runner: Runner) -> None:
-    from imaging_ft.errors import InputError
+def test_sizes_that_do_not_fit_are_left_out_and_larger_batches_cut(
+    network: bytes, runner: Runner, levels: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(network, holds=2)
+    net = on_gpu(session)
+    assert "batches of 4 and more don't run on the GPU" in caplog.text
+    assert np.abs(net.run(levels, ["logits"])["logits"] - runner.run(levels)["logits"]).max() < 1e-5
 
-    wrong: list[Any] = [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 1), np.float32)]
-    for image in wrong:
-        with pytest.raises(InputError, match="is wanted"):
-            runner.levels(image)
-    with pytest.raises(InputError, match="has no pixels"):
-        runner.levels(np.zeros((0, 4, 1), np.uint8))
+
+@pytest.mark.parametrize(("refuses", "wanted"), [(False, [True]), (True, [True, False])])
+def test_a_network_that_cannot_be_captured_is_opened_anew_without_graphs(
+    refuses: bool, wanted: list[bool], network: bytes, runner: Runner, levels: np.ndarray
+) -> None:
+    asked: list[bool] = []
+
+    def start(*, graphs: bool) -> Opened:
+        asked.append(graphs)
+        session = Session(network, refuses_graphs=refuses)
+        return Opened(session, Device.CUDA, graphs=graphs, memory="cpu")
+
+    opened, net = open_network(start, SHAPE, (1, 2, 4))
+    assert asked == wanted
+    assert opened.graphs is (not refuses)
+    assert np.abs(net.run(levels, ["logits"])["logits"] - runner.run(levels)["logits"]).max() < 1e-5
+
+
+def test_a_gpu_that_starts_but_runs_nothing_is_an_error(network: bytes) -> None:
+    def start(*, graphs: bool) -> Opened:
+        return Opened(Session(network, holds=0), Device.CUDA, graphs=graphs, memory="cpu")
+
+    with pytest.raises(DeviceError, match=r"--device cuda: started, but can't run this model: .*; use --device cpu"):
+        open_network(start, SHAPE, (1, 2))

@@ -10,9 +10,11 @@
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import ort from 'onnxruntime-node';
 import sharp from 'sharp';
 import { GoldenError, checkGolden, decide, goldenInput, modelInput, readBundle } from '../javascript/bundle.mjs';
+
+process.env.ORT_DISABLE_TELEMETRY ??= '1'; // before it is loaded: it would report to its makers
+const { default: ort } = await import('onnxruntime-node');
 
 /** Return {bundle, session} of a file, after its self-test. */
 async function openModel(path) {
