@@ -7,8 +7,7 @@ Prints for each image its path, label, probability and time (from decoded pixels
 Exit codes: 0 done; 1 the model does not give its golden logits; 2 a file is missing or of another kind.
 """
 
-# ruff: noqa: T201, E402 - a host prints
-
+# ruff: noqa: T201 - a host prints
 import base64
 import json
 import os
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before its import: it would report to its makers
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or it would report to its makers
 
 import numpy as np
 import onnxruntime as ort
