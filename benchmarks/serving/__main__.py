@@ -109,7 +109,7 @@ def service(given: argparse.Namespace, pictures: Path, script: Path) -> dict[str
     if shutil.which("wrk") is None:
         return {"left out": "wrk is not installed"}
     data = [path.read_bytes() for path in sorted(pictures.glob("*.jpg"))]
-    runner = Runner.open(given.model)
+    runner = Runner.open(given.model, spinning=False)
     found: dict[str, Any] = {"in process": [], "imaging_ft": [], "litserve": []}
     with serving(given.model, "--max-queue", "1024", "--max-requests", "1024") as ours, peer(given) as theirs:
         if theirs is None:

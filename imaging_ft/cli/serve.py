@@ -105,7 +105,8 @@ def serve(
         drain_seconds=drain,
     )
     served = Models(
-        lambda path: Runner.open(path, device=device, threads=threads, public_key=public_key),
+        # Threads that wait sleep: the cores are for those that decode.
+        lambda path: Runner.open(path, device=device, threads=threads, public_key=public_key, spinning=False),
         max_batch=max_batch,
         max_delay=max_delay / 1000,
         max_queue=max(max_queue, max_batch),
