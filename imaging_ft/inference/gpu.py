@@ -22,6 +22,8 @@ _THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gpu")
 meanwhile (its cuda_graph.cc): so one thread captures and runs, for every model of the process."""
 _UNGRAPHED = "-1"
 """The graph id by which onnxruntime neither captures nor replays a CUDA graph."""
+_APART = 0.01
+"""By how much, relative to the largest, a value may move by a CUDA graph: kernels add up in another order."""
 
 Values = npt.NDArray[Any]
 
@@ -116,6 +118,7 @@ class _Bound:
             return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype.type, memory, 0)
 
         self._session = session
+        self._given = given.name
         self._names = list(names)
         self._blank = np.zeros((size, *given.shape), given.dtype)
         self._options: Any = _for_graph(_UNGRAPHED)
@@ -128,11 +131,25 @@ class _Bound:
             self._binding.bind_ortvalue_output(name, room(value.shape, value.dtype))
 
     def capture(self, graph: str) -> None:
-        """Run once, as it will be run from now on: a graph of a new id is captured."""
+        """Run once, as it will be run from now on: a graph of a new id is captured, and has to change nothing.
+
+        Raises RuntimeError where it gives other values, as graphs over kernels that were chosen by trial did on an
+        H100: they replay into memory that the trial had, and nothing says so.
+        """
         self._options = _for_graph(graph)
         with STARTING:
             self.run(self._blank)
+            if graph != _UNGRAPHED:
+                self._prove()
         self._blank = np.empty(0)
+
+    def _prove(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, self._blank.shape).astype(self._blank.dtype)
+        wanted = self._session.run(self._names, {self._given: noise}, _for_graph(_UNGRAPHED))
+        found = self.run(noise)
+        for name, values in zip(self._names, wanted, strict=True):
+            if not np.allclose(found[name], values, rtol=_APART, atol=_APART * float(np.abs(values).max())):
+                raise RuntimeError(f"a CUDA graph of {len(noise)} images gives other {name}")
 
     def run(self, batch: Values) -> dict[str, Values]:
         """Return every output for a batch of just this size, contiguous."""

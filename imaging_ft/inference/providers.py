@@ -176,7 +176,7 @@ def gpu_providers(device: Device, tuning: Tuning | None, *, graph: bool) -> list
     for name in _PROVIDERS[device]:
         options: dict[str, str] = {}
         if name == "CUDAExecutionProvider":
-            options = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "EXHAUSTIVE"}
+            options = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
             options |= {"enable_cuda_graph": "1"} if graph else {}
         elif tuning is not None:
             sizes = {"min": min(tuning.batches), "opt": max(tuning.batches), "max": max(tuning.batches)}

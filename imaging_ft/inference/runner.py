@@ -86,8 +86,12 @@ class Runner:
         device: Device,
         threads: int | None,
         spinning: bool = True,
+        tested: bool = True,
     ) -> "Runner":
-        """Return a runner for a model that was read already, after its self-test; raises as `open` does."""
+        """Return a runner for a model that was read already, after its self-test where it is to be `tested`.
+
+        Raises as `open` does.
+        """
         where = str(file.path)
         spec, graph = bundle.input, bundle.graph
         halves = _halves(file, bundle, model)
@@ -122,7 +126,8 @@ class Runner:
         opened, network = open_network(start, shape, sizes, most=graph.batch or MAX_BATCH)
         runner = cls(file, bundle, pre, network, opened.device, whole=halves.whole)
         runner.outputs = tuple(output.name for output in opened.session.get_outputs())
-        runner.self_test()
+        if tested:
+            runner.self_test()
         return runner
 
     def self_test(self) -> None:

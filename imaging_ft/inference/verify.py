@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -17,8 +17,8 @@ from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, GateError, InputError
 from imaging_ft.inference.feed import feeds
 from imaging_ft.inference.model_file import Checksum, ModelFile, check_self_contained
-from imaging_ft.inference.providers import Device, Opened, open_session
-from imaging_ft.inference.runner import allowed_difference
+from imaging_ft.inference.providers import Device, open_session
+from imaging_ft.inference.runner import Runner, allowed_difference
 from imaging_ft.inference.signature import PublicKey
 from imaging_ft.types import Json, Pixels, Precision
 
@@ -114,13 +114,13 @@ def verify(path: Path, *, device: Device = Device.AUTO, public_key: Path | None 
             raise
         return _ended(file, [*checks, _failed("loads", error, file)], "the file can't be read")
     try:
-        opened = _open(file, device)
+        trial = _open(file, bundle, device)
     except BundleError as error:
         return _ended(file, [*checks, _failed("loads", error, file)], "the file can't be run")
     ort: Any = importlib.import_module("onnxruntime")
-    checks.append(Check("loads", Outcome.OK, f"onnxruntime {ort.__version__} on {opened.device}"))
-    checks += _Trial(bundle, opened).checks()
-    return Verification(path, file.sha256, opened.device, tuple(checks))
+    checks.append(Check("loads", Outcome.OK, f"onnxruntime {ort.__version__} on {trial.device}"))
+    checks += trial.checks()
+    return Verification(path, file.sha256, trial.device, tuple(checks))
 
 
 def _checksum(file: ModelFile) -> Check:
@@ -146,14 +146,29 @@ def _signature(file: ModelFile, key: PublicKey | None) -> Check:
     return Check("signature", Outcome.OK, f"by the key {key.path}")
 
 
-def _open(file: ModelFile, device: Device) -> Opened:
-    check_self_contained(file.parse(), where=str(file.path))
-    opened = open_session(file.data, device, where=str(file.path))
-    given = {output.name for output in opened.session.get_outputs()}
+def _open(file: ModelFile, bundle: Bundle, device: Device) -> "_Trial":
+    """Return what runs a file as it will be run: whole on the CPU, and on a GPU its network, prepared on the CPU."""
+    model = file.parse()
+    check_self_contained(model, where=str(file.path))
+    if device is not Device.CPU:
+        runner = Runner.of(file, bundle, model, device=device, threads=None, tested=False)
+        if runner.device is not Device.CPU:
+            return _Trial(bundle, runner.device, runner.outputs, lambda images: _prepared(runner, images))
+    session = open_session(file.data, Device.CPU, where=str(file.path)).session
+    names = tuple(output.name for output in session.get_outputs())
     for name in (LOGITS, PROBABILITIES):
-        if name not in given:
+        if name not in names:
             raise BundleError(f"{file.path}: its graph gives no {name}")
-    return opened
+    return _Trial(bundle, Device.CPU, names, lambda images: _whole(session, bundle, names, images))
+
+
+def _whole(session: Any, bundle: Bundle, names: tuple[str, ...], images: Pixels) -> Outputs:
+    runs = [session.run(list(names), fed) for fed in feeds(bundle, images)]
+    return {name: np.concatenate([run[index] for run in runs]) for index, name in enumerate(names)}
+
+
+def _prepared(runner: Runner, images: Pixels) -> Outputs:
+    return runner.run(np.stack([runner.levels(image) for image in images]), runner.outputs)
 
 
 def _failed(name: str, error: BundleError, file: ModelFile) -> Check:
@@ -170,7 +185,11 @@ class _Trial:
     """A loaded bundle, and what it computes for its golden sample alone and among images of another kind."""
 
     bundle: Bundle
-    opened: Opened
+    device: Device
+    names: tuple[str, ...]
+    """Of its outputs."""
+    run: Callable[[Pixels], Outputs]
+    """Gives them for stored images [n, height, width, channels]."""
 
     def checks(self) -> Iterator[Check]:
         """Yield the checks of what the file computes."""
@@ -198,22 +217,20 @@ class _Trial:
         return self._run(np.concatenate([first, np.zeros_like(first), full]))
 
     def _run(self, images: Pixels) -> Outputs:
-        names = [output.name for output in self.opened.session.get_outputs()]
         try:
-            runs = [self.opened.session.run(names, fed) for fed in feeds(self.bundle, images)]
+            return self.run(images)
         except Exception as error:  # onnxruntime raises its own kinds, without a common base
             raise InputError(f"onnxruntime failed on a batch of {len(images)}: {reason(error)}") from error
-        return {name: np.concatenate([run[index] for run in runs]) for index, name in enumerate(names)}
 
     def _golden(self, name: str) -> Check:
         apart = _apart(self.alone[LOGITS], np.asarray(self.bundle.golden.logits))
-        return _within(name, "logits off by", apart, allowed_difference(self.bundle, self.opened.device))
+        return _within(name, "logits off by", apart, allowed_difference(self.bundle, self.device))
 
     def _batch(self, name: str) -> Check:
         if self.bundle.graph.batch is not None:
             return Check(name, Outcome.NOT_CHECKED, "it takes one image at a time")
         apart = _apart(self.among[LOGITS][:1], self.alone[LOGITS][:1])
-        return _within(name, "logits move in a batch by", apart, allowed_difference(self.bundle, self.opened.device))
+        return _within(name, "logits move in a batch by", apart, allowed_difference(self.bundle, self.device))
 
     def _probabilities(self, name: str) -> Check:
         bundle = self.bundle

@@ -15,7 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from imaging_ft.bundle import probabilities
-from imaging_ft.errors import InputError
+from imaging_ft.errors import BundleError
 from imaging_ft.inference import Device
 from imaging_ft.inference.listing import find_images
 from imaging_ft.inference.predictions import predict_files
@@ -117,9 +117,8 @@ def test_a_probability_that_is_no_number_is_never_read_as_no_class(made: Multila
     ]
     held.CopyFrom(numpy_helper.from_array(np.full(numpy_helper.to_array(held).shape, np.nan, np.float32), held.name))
     onnx.save(model, tmp_path / "nan.onnx")
-    runner = Runner.open(tmp_path / "nan.onnx", device=Device.CPU)
-    with pytest.raises(InputError, match=r"nan.onnx: gives probabilities that are no numbers on cpu"):
-        runner.predict([np.zeros((64, 64, 1), np.uint8)])
+    with pytest.raises(BundleError, match=r"nan.onnx: gives probabilities that are no numbers on cpu"):
+        Runner.open(tmp_path / "nan.onnx", device=Device.CPU)
 
 
 def test_the_runner_gives_the_bundles_probabilities(runner: Runner) -> None:

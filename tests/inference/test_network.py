@@ -111,7 +111,8 @@ def test_a_gpu_is_given_few_sizes_and_each_row_is_its_own(
 ) -> None:
     session = Session(network)
     net = on_gpu(session, graphs=graphs)
-    assert session.ran == (["1", "2", "3"] if graphs else ["-1"] * 3)  # each size once, before any request
+    # Each size before any request; a graph twice, for it has to give what the kernels gave.
+    assert session.ran == (["1", "1", "2", "2", "3", "3"] if graphs else ["-1"] * 3)
     session.ran.clear()
     kept: list[Any] = []
     for count in (3, 1, 7, 4, 9):
@@ -123,6 +124,23 @@ def test_a_gpu_is_given_few_sizes_and_each_row_is_its_own(
             assert np.abs(found[name] - wanted[name]).max() < 1e-5
             assert found[name].shape == wanted[name].shape
     assert session.ran == (["3", "1", "3", "3", "3", "3", "3", "1"] if graphs else ["-1"] * 8)
+
+
+def test_a_graph_that_gives_other_values_is_refused(network: bytes) -> None:
+    """On an H100, graphs over kernels chosen by trial gave logits six apart, without an error."""
+
+    class Stale(Session):
+        """A graph that replays into memory that isn't its own any more."""
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            super().run_with_iobinding(binding, options)
+            if options.get_run_config_entry("gpu_graph_id") == "2":
+                found = binding.get_outputs()[0]
+                found.update_inplace(found.numpy() + 6)
+
+    with pytest.raises(RuntimeError, match="a CUDA graph of 2 images gives other logits"):
+        on_gpu(Stale(network))
+    on_gpu(Stale(network), graphs=False)
 
 
 def test_many_threads_get_their_own_rows_and_one_thread_uses_the_gpu(

@@ -19,7 +19,7 @@ from imaging_ft.inference.providers import Device
 from imaging_ft.inference.runner import ON_A_GPU, Runner, allowed_difference
 from imaging_ft.preprocess import LEVELS
 from imaging_ft.types import Pixels
-from tests.inference.nets import LINEAR, Made, make, noise
+from tests.inference.nets import FLAT, GEMM, LINEAR, POOL, Made, make, noise
 
 TAIL = LINEAR["pool, flatten, gemm"]
 SIZES = [(64, 64), (20, 90), (200, 31), (64, 65)]
@@ -107,6 +107,14 @@ def test_a_batch_that_onnxruntime_refuses_is_one_line(runner: Runner) -> None:
     with pytest.raises(InputError, match=r"m.onnx: onnxruntime failed on a batch \(1, 1, 9, 9\): ") as caught:
         runner.run(np.zeros((1, 1, 9, 9), np.float32), ["logits"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_value_that_is_no_number_is_never_read_as_no_class(tmp_path: Path) -> None:
+    logarithm = [POOL, FLAT, ("Log", ["v"], "r", {}), ("Gemm", ["r", "w", "b"], *GEMM[2:])]
+    runner = Runner.open(make(logarithm, tmp_path / "log.onnx").path, device=Device.CPU)
+    assert np.isfinite(runner.predict(images())).all()
+    with pytest.raises(InputError, match=r"log.onnx: gives probabilities that are no numbers on cpu; try --device cpu"):
+        runner.predict([np.zeros((64, 64, 1), np.uint8)])
 
 
 def test_a_logit_may_be_off_by_more_on_a_gpu(made: Made) -> None:
