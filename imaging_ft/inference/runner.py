@@ -1,5 +1,6 @@
 """The runner: a bundle, opened on a device, that takes stored images and gives probabilities."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from imaging_ft.inference.network import MAX_BATCH, SIZES, Batch, Network, Outpu
 from imaging_ft.inference.parts import split
 from imaging_ft.inference.providers import Device, Opened, Tuning, engine_cache, open_session
 from imaging_ft.preprocess import conform, prepare
-from imaging_ft.types import Pixels
+from imaging_ft.types import Pixels, Precision
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Probabilities = npt.NDArray[np.float32]
 """[batch, classes]; each row sums to one, but not in a multi-label task."""
 
+GRAPHS_VARIABLE = "IMAGING_FT_CUDA_GRAPHS"
 ON_A_GPU = 0.1
 """TensorFloat-32 and half precision on a GPU move a logit by so much, and harmlessly so."""
 
@@ -120,7 +122,7 @@ class Runner:
                 threads=threads,
                 spinning=spinning,
                 tuning=tuning,
-                graphs=graphs,
+                graphs=graphs and may_capture(graph.precision),
             )
 
         opened, network = open_network(start, shape, sizes, most=graph.batch or MAX_BATCH)
@@ -236,6 +238,15 @@ def _halves(file: ModelFile, bundle: Bundle, model: "ModelProto") -> _Halves:
         if bundle.input.dtype != "uint8" or [value.name for value in model.graph.input] != [INPUT]:
             raise
     return _Halves(None, model.SerializeToString(), whole=True)
+
+
+def may_capture(precision: Precision) -> bool:
+    """Return whether CUDA graphs are tried: for float32, unless IMAGING_FT_CUDA_GRAPHS is 0.
+
+    On an H100 with onnxruntime 1.31, replaying a half-precision network's graph ended in an illegal memory access, after
+    which the process can't use the GPU any more.
+    """
+    return precision is Precision.FP32 and os.environ.get(GRAPHS_VARIABLE, "1") != "0"
 
 
 def allowed_difference(bundle: Bundle, device: Device) -> float:

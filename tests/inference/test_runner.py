@@ -63,6 +63,20 @@ def test_a_file_that_cannot_be_parted_runs_as_it_is(changes: dict[str, Any], tmp
     assert whole.output_shapes == parted.output_shapes == {"logits": (3,), "probabilities": (3,)}
 
 
+@pytest.mark.parametrize(
+    ("precision", "value", "may"), [("fp32", None, True), ("fp32", "0", False), ("fp16", None, False)]
+)
+def test_graphs_are_tried_where_they_were_proven(
+    precision: str, value: str | None, may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imaging_ft.inference.runner import GRAPHS_VARIABLE, may_capture
+    from imaging_ft.types import Precision
+
+    if value is not None:
+        monkeypatch.setenv(GRAPHS_VARIABLE, value)
+    assert may_capture(Precision(precision)) is may
+
+
 def test_a_file_of_16_bits_that_cannot_be_parted_is_refused(tmp_path: Path) -> None:
     made = make(TAIL, tmp_path / "m.onnx", dtype="uint16")
     assert Runner.open(made.path, device=Device.CPU).levels(images()[0]).dtype == np.uint8
