@@ -1,6 +1,7 @@
 """A request's body, no larger than allowed, as it was sent and once it is unpacked; and in time."""
 
 import asyncio
+import time
 import zlib
 from collections.abc import AsyncIterator
 
@@ -8,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from imaging_ft.adapters.settings import Limits
 
+_TIMEOUT = "x-timeout-seconds"
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
@@ -26,7 +28,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """
     most = limits.body_bytes
     said = request.headers.get("content-length")
-    if said is not None and said.isdigit() and int(said) > most:
+    if said is not None and said.isdecimal() and int(said) > most:
         raise _too_large(most)
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", *_WINDOW}:
@@ -41,6 +43,20 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     except ClientDisconnect as error:
         raise BodyError(400, "the client left before its body was whole") from error
     return b"".join(parts)
+
+
+def deadline_of(request: Request) -> float | None:
+    """Return the deadline that a client asks for, by `X-Timeout-Seconds`; raises BodyError where that is no time."""
+    asked = request.headers.get(_TIMEOUT)
+    if asked is None:
+        return None
+    try:
+        seconds = float(asked)
+    except ValueError as error:
+        raise BodyError(400, f"{_TIMEOUT}: {asked[:40]!r} is no number of seconds") from error
+    if not 0 < seconds < 1e9:
+        raise BodyError(400, f"{_TIMEOUT}: {asked[:40]!r} is no number of seconds above 0")
+    return time.monotonic() + seconds
 
 
 async def _plain(coming: AsyncIterator[bytes], coding: str, most: int) -> AsyncIterator[bytes]:

@@ -1,5 +1,6 @@
 """What every request passes before anything is read of it: a name for the logs, the key, and room for one more."""
 
+import asyncio
 import json
 import logging
 import re
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from imaging_ft.adapters.answers import BROKEN
 from imaging_ft.adapters.auth import Keys, key_of
 from imaging_ft.adapters.service import Service
 
@@ -17,6 +19,7 @@ LOG = logging.getLogger("imaging_ft.serve")
 OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/assets/")
 """Paths that need no key: probes, and the page, which holds nothing of anyone."""
 
+METRICS = "/metrics"
 SANE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 """A request's name that a client chose."""
 
@@ -28,7 +31,8 @@ class Gate:
         self._app = app
         self._service = service
         self._keys = keys
-        self._inside = 0
+        self.inside = 0
+        """Requests that were accepted and are not answered yet; probes aside."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
@@ -52,20 +56,27 @@ class Gate:
             await send(message)
 
         probe = _is_open(scope["path"])
+        refused = None if probe else self._refusal(scope, headers)
+        accepted = not probe and refused is None
         self._service.metrics.in_flight.inc()
-        self._inside += 0 if probe else 1
+        self.inside += accepted
         try:
-            refused = None if probe else self._refusal(headers)
             if refused is not None:
                 await _refuse(told, *refused)
             else:
                 await self._app(scope, receive, told)
+        except asyncio.CancelledError:
+            if begun or not self._service.stopping:
+                raise
+            await _refuse(
+                told, 503, "the service ended before this was answered; ask another one", {"retry-after": "1"}
+            )
         except Exception as error:
             LOG.error(json.dumps({"request": request_id, "error": type(error).__name__}), exc_info=error)
             if not begun:
-                await _refuse(told, 500, "something went wrong here; the log has it under this request's id", {})
+                await _refuse(told, 500, BROKEN, {})
         finally:
-            self._inside -= 0 if probe else 1
+            self.inside -= accepted
             self._service.metrics.in_flight.dec()
             self._service.metrics.requests.labels("http", str(code)).inc()
             if not probe:
@@ -73,13 +84,17 @@ class Gate:
                 line = {"request": request_id, "method": scope["method"], "path": scope["path"][:200], "code": code}
                 LOG.info(json.dumps({**line, "seconds": seconds}))
 
-    def _refusal(self, headers: dict[bytes, str]) -> tuple[int, str, dict[str, str]] | None:
+    def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> tuple[int, str, dict[str, str]] | None:
         if not self._keys.accept(key_of(headers.get(b"authorization"), headers.get(b"x-api-key"))):
             remedy = "send Authorization: Bearer KEY, or X-API-Key: KEY"
             return 401, f"no API key, or an unknown one; {remedy}", {"www-authenticate": "Bearer"}
-        if self._service.models.draining:
-            return 503, "the service is stopping; ask another one", {"retry-after": "1", "connection": "close"}
-        if self._inside > self._service.limits.requests:
+        if scope["method"] == "POST" and headers.get(b"sec-fetch-site") == "cross-site":
+            return 403, "a page of another site asked this of its visitor's browser; only the service's own may", {}
+        if scope["path"] == METRICS:
+            return None  # who watches wants to know why others are refused
+        if self._service.stopping or self._service.models.draining:
+            return 503, "the service is stopping; ask another one", {"retry-after": "1"}
+        if self.inside >= self._service.limits.requests:
             return (
                 429,
                 f"{self._service.limits.requests} requests are being answered already; try again",

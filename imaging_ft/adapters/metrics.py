@@ -47,6 +47,7 @@ class Metrics:
     def text(self) -> bytes:
         """Return all of them as Prometheus reads them."""
         self.info.clear()
+        self.waiting.clear()
         for name in self._models.names():
             served = self._models.get(name)
             self.waiting.labels(name).set(served.batcher.waiting)

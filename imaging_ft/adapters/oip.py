@@ -4,6 +4,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ HEADER_LENGTH = "inference-header-content-length"
 """The header that says how much of a body is JSON."""
 
 Tensor = npt.NDArray[Any]
+_LARGEST = 1 << 48
+"""Side of a tensor: beyond it, what a message would say of it isn't worth its digits."""
 
 
 def input_of(runner: Runner) -> Json:
@@ -61,7 +64,7 @@ def parse(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
     """Return a request's JSON and the bytes after it; raises InputError where it is none."""
     if header_length is None:
         length = len(body)
-    elif header_length.isdigit() and int(header_length) <= len(body):
+    elif header_length.isdecimal() and len(header_length) < 20 and int(header_length) <= len(body):
         length = int(header_length)
     else:
         raise InputError(f"{HEADER_LENGTH}: {header_length!r} is no length within the body of {len(body)} bytes")
@@ -103,7 +106,7 @@ def check_shape(name: object, datatype: object, shape: object, wanted: Json, mos
     ):
         raise InputError(f"shape {shape!r}: write whole numbers")
     right = len(shape) == len(wanted["shape"]) and all(
-        side > 0 and there in {-1, side} for side, there in zip(shape, wanted["shape"], strict=True)
+        0 < side < _LARGEST and there in {-1, side} for side, there in zip(shape, wanted["shape"], strict=True)
     )
     if not right:
         raise InputError(f"shape {list(shape)}, but {wanted['shape']} is wanted (-1: any)")
@@ -127,12 +130,16 @@ def split_batch(tensor: Tensor) -> list[Tensor]:
 
 def from_list(data: object, shape: tuple[int, ...], kind: "np.dtype[Any]") -> Tensor:
     """Return a tensor of numbers in a list, nested or flat; raises InputError where they don't fit."""
+    values = _flat(data, len(shape))
+    if values is None or len(values) != math.prod(shape):
+        count = "no" if values is None else len(values)
+        raise InputError(
+            f"data: {count} values for a tensor {list(shape)}, or not all of them numbers, in one list or nested as it"
+        )
     try:
-        found = np.asarray(data)
-    except (ValueError, OverflowError) as error:
-        raise InputError("data: the rows are not all of one length") from error
-    if found.dtype.kind not in "iuf" or found.size != math.prod(shape):
-        raise InputError(f"data: {found.size} values for a tensor {list(shape)}, or not all of them numbers")
+        found = np.array(values, np.float64)
+    except OverflowError as error:
+        raise InputError("data: a number is too large") from error
     if kind.kind in "iu":
         bounds = np.iinfo(kind)
         if not ((found >= bounds.min) & (found <= bounds.max) & (found == np.floor(found))).all():
@@ -142,8 +149,25 @@ def from_list(data: object, shape: tuple[int, ...], kind: "np.dtype[Any]") -> Te
     return found.astype(kind).reshape(shape)
 
 
+def _flat(data: object, depth: int) -> list[Any] | None:
+    """Return the numbers of a list, or of lists of equal length in it, at most so deep; None where it is no such.
+
+    Every value is looked at before NumPy sees it: of a long text among numbers it would make an array of texts of that
+    length.
+    """
+    if not isinstance(data, list):
+        return None
+    found: list[Any] = data
+    while depth > 1 and found and set(map(type, found)) == {list}:
+        if len(set(map(len, found))) > 1:
+            return None
+        found = list(chain.from_iterable(found))
+        depth -= 1
+    return found if set(map(type, found)) <= {int, float} else None
+
+
 def wanted_outputs(values: Json, there: Sequence[str]) -> list[Json]:
-    """Return the outputs that a request asks for, each with its parameters; all, where it names none."""
+    """Return the outputs that a request asks for, each once, with its parameters; all, where it names none."""
     asked = values.get("outputs")
     if not asked:
         return [{"name": name} for name in there]
@@ -151,6 +175,11 @@ def wanted_outputs(values: Json, there: Sequence[str]) -> list[Json]:
         raise InputError('outputs: a list of objects with a "name" is wanted')
     for one in asked:
         check_output(one.get("name"), there)
+        best = _parameters(one).get("classification", 0)
+        if isinstance(best, bool) or not isinstance(best, int) or best < 0:
+            raise InputError(f"classification {best!r}: write how many classes are wanted, as a whole number")
+    if len({one["name"] for one in asked}) < len(asked):
+        raise InputError("outputs: one is asked for twice; name each once")
     return asked
 
 
@@ -171,8 +200,8 @@ def response(
         parameters = _parameters(asked)
         tensor = np.stack([answer.outputs[asked["name"]] for answer in answers])
         one: Json = {"name": asked["name"], "datatype": NAMES[tensor.dtype], "shape": list(tensor.shape)}
-        best = parameters.get("classification")
-        if isinstance(best, int) and best > 0:
+        best = parameters.get("classification", 0)
+        if best > 0:
             tensor = classes(tensor, served.runner.bundle.names, best)
             one |= {"datatype": "BYTES", "shape": list(tensor.shape)}
         if parameters.get("binary_data", binary_by_default):
@@ -180,7 +209,7 @@ def response(
             one["parameters"] = {"binary_data_size": len(tail)}
             tails.append(tail)
         else:
-            one["data"] = [value.decode() for value in tensor.ravel()] if best else tensor.ravel().tolist()
+            one["data"] = [value.decode() for value in tensor.ravel()] if best > 0 else tensor.ravel().tolist()
         described.append(one)
     head: Json = {"model_name": served.name, "model_version": str(served.version), "outputs": described}
     if values.get("id") is not None:

@@ -2,23 +2,24 @@
 
 import asyncio
 import json
-import logging
 import signal
 import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from imaging_ft.adapters.application import create_app
 from imaging_ft.adapters.auth import Keys
+from imaging_ft.adapters.gate import LOG, Gate
+from imaging_ft.adapters.logs import logged_as_json
 from imaging_ft.adapters.service import Service
+from imaging_ft.adapters.wire import Wire
 from imaging_ft.config import reason
 from imaging_ft.errors import InputError
 
@@ -59,24 +60,6 @@ class Address:
                 ) from error
 
 
-class Lines(logging.Formatter):
-    """Logs as JSON, one object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a line; what is JSON already is merged into it."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
-        text = record.getMessage()
-        try:
-            values = json.loads(text)
-        except ValueError:
-            values = None
-        line |= values if isinstance(values, dict) else {"message": text}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 def serve(
     service: Service,
     address: Address,
@@ -91,21 +74,20 @@ def serve(
     """
     address.check()
     app = create_app(service, keys=address.keys, allow_load=allow_load)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines())
-    logger = logging.getLogger("imaging_ft")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     try:
-        asyncio.run(_serve(app, service, address, allow_load=allow_load, ready=ready))
+        with logged_as_json(sys.stderr):
+            asyncio.run(_serve(app, service, address, allow_load=allow_load, ready=ready))
     finally:
-        logger.removeHandler(handler)
         service.close()
 
 
-async def _serve(app: ASGIApp, service: Service, address: Address, *, allow_load: bool, ready: Ready) -> None:
+async def _serve(app: Gate, service: Service, address: Address, *, allow_load: bool, ready: Ready) -> None:
+    wire: Any = partial(Wire, limits=service.limits, metrics=service.metrics)
     config = uvicorn.Config(
         app,
+        http=wire,
+        ws="none",
+        proxy_headers=False,
         host=address.host,
         port=address.port,
         log_config=None,
@@ -146,27 +128,31 @@ async def _serve(app: ASGIApp, service: Service, address: Address, *, allow_load
         await asyncio.sleep(0.01)
     ready(port, grpc_port)
     await asyncio.wait([task, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
-    await _drain(service, http, beside)
+    await _drain(app, service, http, beside)
     await task
 
 
-async def _drain(service: Service, http: "_Http", beside: Any) -> None:
-    """Take no more, and wait until what was accepted is answered."""
-    logging.getLogger("imaging_ft.serve").info(json.dumps({"message": "stopping: answering what was accepted"}))
-    http.should_exit = True  # closes the sockets; requests that are being answered go on
+async def _drain(app: Gate, service: Service, http: "_Http", beside: Any) -> None:
+    """Take no more, and wait until what was accepted is answered.
+
+    HTTP listens until then: who still asks gets a 503 and can ask another, where a closed socket would cut them off.
+    """
+    LOG.info(json.dumps({"message": "stopping: answering what was accepted", "requests": app.inside}))
+    service.stopping = True
     seconds = service.limits.drain_seconds
-    end = asyncio.get_running_loop().time() + seconds
-    if beside is not None:
-        ending = asyncio.create_task(beside.stop(seconds))
-        while not ending.done() and not http.force_exit:
-            await asyncio.wait({ending}, timeout=0.05)
-        if http.force_exit:
-            await beside.stop(0)
-    while http.server_state.tasks and asyncio.get_running_loop().time() < end and not http.force_exit:
+    now = asyncio.get_running_loop().time
+    end = now() + seconds
+    ending = asyncio.create_task(beside.stop(seconds)) if beside is not None else None
+    while (app.inside or (ending is not None and not ending.done())) and now() < end and not http.force_exit:
         await asyncio.sleep(0.02)
-    await asyncio.to_thread(
-        service.models.drain, 0 if http.force_exit else max(0.0, end - asyncio.get_running_loop().time())
-    )
+    if app.inside:
+        LOG.warning(json.dumps({"message": "ending before all was answered", "requests": app.inside}))
+    if beside is not None and http.force_exit:
+        await beside.stop(0)
+    elif ending is not None:
+        await ending
+    http.should_exit = True
+    await asyncio.to_thread(service.models.drain, 0 if http.force_exit else max(0.0, end - now()))
 
 
 class _Http(uvicorn.Server):

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from imaging_ft.adapters.heat import heat_png
 from imaging_ft.adapters.metrics import Metrics
 from imaging_ft.adapters.settings import Limits
 from imaging_ft.bundle import SALIENCY, SEPARATOR
-from imaging_ft.errors import ExpiredError, InputError
+from imaging_ft.errors import ExpiredError, ImageError, InputError
 from imaging_ft.image import decode_image
 from imaging_ft.inference.activation import Activation, over_image
 from imaging_ft.inference.batching import Answer
@@ -27,6 +27,7 @@ from imaging_ft.inference.runner import Runner
 from imaging_ft.types import FloatImage, Json, Pixels
 
 T = TypeVar("T")
+_LATE = "no answer before the deadline; ask for less at once, or allow more time"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Service:
         """What a model's report says of its worst conditions, by the model's SHA-256."""
         self.paths: dict[str, Path] = {name: models.get(name).runner.path for name in models.names()}
         """Where each model was loaded from, also once it is unloaded."""
+        self.stopping = False
+        """Whether it answers only what it has accepted."""
         self._pool = ThreadPoolExecutor(limits.decoders, thread_name_prefix="decode")
         self._maps: dict[str, Activation] = {}
 
@@ -81,22 +84,23 @@ class Service:
         DrainingError, and InputError where this image can't be run.
         """
         deadline = self._deadline(deadline)
-        kept: list[Any] = []
+        given: list[Batch] = []
 
         def levels(runner: Runner) -> list[Batch]:
-            if not kept:
-                kept.append(decode_image(data, name="the upload", most_pixels=self.limits.pixels))
-            kept[1:] = [runner.levels(kept[0])]
-            return kept[1:]
+            given[:] = [runner.levels(self._decoded(data))]
+            return given
 
-        served, futures = await self.in_pool(lambda: self.models.submit(name, levels, deadline=deadline))
+        try:
+            served, futures = await self._in_time(lambda: self.models.submit(name, levels, deadline=deadline), deadline)
+        except ImageError:
+            self.metrics.images.labels(name, "error").inc()
+            raise
         (answer,) = await self._answers(name, futures, deadline)
-        image, given = kept
-        prediction = decided(served.runner.bundle, "", given, answer.outputs)
+        prediction = decided(served.runner.bundle, "", given[0], answer.outputs)
         self.metrics.decided(name, prediction.status, labels_of(prediction))
         found = None
         if heatmap:
-            found = await self.in_pool(lambda: self._heatmap(served, image, prediction, answer))
+            found = await self._in_time(lambda: self._heatmap(served, data, prediction, answer), deadline)
         if self.audit is not None:
             await self._record(self.audit, served, prediction, hashlib.sha256(data).hexdigest(), request_id)
         return Predicted(served, prediction, answer, found)
@@ -116,7 +120,7 @@ class Service:
             given[:] = [runner.levels(image) if inside(runner) else runner.checked(image) for image in images]
             return given
 
-        served, futures = await self.in_pool(lambda: self.models.submit(name, levels, deadline=deadline))
+        served, futures = await self._in_time(lambda: self.models.submit(name, levels, deadline=deadline), deadline)
         answers = await self._answers(name, futures, deadline)
         for image, one, answer in zip(images, given, answers, strict=True):
             prediction = decided(served.runner.bundle, "", one, answer.outputs)
@@ -126,7 +130,7 @@ class Service:
                 await self._record(self.audit, served, prediction, digest, request_id)
         return served, answers
 
-    async def in_pool(self, work: "Any") -> Any:
+    async def in_pool(self, work: Callable[[], T]) -> T:
         """Return what a function gives that is run by one of the threads that decode."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
@@ -165,13 +169,24 @@ class Service:
         own = time.monotonic() + self.limits.answer_seconds
         return own if asked is None else min(own, asked)
 
+    async def _in_time(self, work: Callable[[], T], deadline: float) -> T:
+        """Return what a function gives, run as `in_pool` does; raises ExpiredError where that takes too long.
+
+        What waits for a thread then never starts.
+        """
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await self.in_pool(work)
+        except TimeoutError as error:
+            raise ExpiredError(_LATE) from error
+
     async def _answers(self, name: str, futures: Sequence[Any], deadline: float) -> list[Answer]:
         waiting = [asyncio.wrap_future(future) for future in futures]
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 answers = list(await asyncio.gather(*waiting))
         except TimeoutError as error:
-            raise ExpiredError("no answer before the deadline; ask for less at once, or allow more time") from error
+            raise ExpiredError(_LATE) from error
         except InputError:
             self.metrics.images.labels(name, "error").inc(len(futures))
             raise
@@ -196,10 +211,15 @@ class Service:
         }
         await asyncio.wrap_future(audit.append(record))
 
-    def _heatmap(self, served: Served, image: Pixels, found: Prediction, answer: Answer) -> str | None:
+    def _decoded(self, data: bytes) -> Pixels:
+        """Return an upload's image: held only by a thread that decodes, or those that wait would fill the memory."""
+        return decode_image(data, name="the upload", most_pixels=self.limits.pixels)
+
+    def _heatmap(self, served: Served, data: bytes, found: Prediction, answer: Answer) -> str | None:
         values = found.probabilities
         if found.status != "ok" or not values:
             return None
+        image = self._decoded(data)
         label = int(np.argmax(values))
         if SALIENCY in answer.outputs:
             cells: Any = answer.outputs[SALIENCY]

@@ -14,6 +14,8 @@ class Limits(Frozen):
 
     body_bytes: Annotated[int, Field(ge=1)] = 32 << 20
     """Of a request, as it was sent and once it is unpacked."""
+    head_bytes: Annotated[int, Field(ge=1024)] = 64 << 10
+    """Of a request's first line and headers."""
     pixels: Annotated[int, Field(ge=1)] = 50_000_000
     """Of one image, by its header."""
     images: Annotated[int, Field(ge=1)] = 64
@@ -21,7 +23,7 @@ class Limits(Frozen):
     requests: Annotated[int, Field(ge=1)] = 128
     """At the same time; more are answered 429."""
     body_seconds: Seconds = 30
-    """For a request's body to arrive."""
+    """For a request's head to arrive, and again for its body."""
     answer_seconds: Seconds = 60
     """From the whole body to the answer; later it is dropped, and answered 504."""
     drain_seconds: Seconds = 30

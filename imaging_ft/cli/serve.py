@@ -1,6 +1,7 @@
 """`imaging-ft serve`."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 """Conditions on a model's card."""
+_DECODERS = 16
+"""Threads that decode at most: each may hold an image of the largest size, several times over."""
 
 
 def serve(
@@ -93,6 +96,7 @@ def serve(
         raise InputError(f"serve: {error.name} isn't installed: pip install 'imaging-ft[serve]'") from error
     from imaging_ft.adapters.audit import AuditLog
     from imaging_ft.inference.models import Models
+    from imaging_ft.inference.providers import usable_cores
     from imaging_ft.inference.runner import Runner
 
     address = Address(host, port, grpc_port, tls_cert, tls_key, Keys.read(api_keys))
@@ -103,6 +107,7 @@ def serve(
         requests=max_requests,
         answer_seconds=timeout,
         drain_seconds=drain,
+        decoders=min(max(usable_cores() or os.cpu_count() or 1, 2), _DECODERS),
     )
     served = Models(
         # Threads that wait sleep: the cores are for those that decode.
@@ -120,7 +125,8 @@ def serve(
         scheme = "http" if tls_cert is None else "https"
         on = served.get(names[0]).runner.device
         beside = f", gRPC on port {grpc}" if grpc is not None else ""
-        say(f"serving {', '.join(names)} on {on}: {scheme}://{host}:{http}{beside}")
+        where = f"[{host}]" if ":" in host else host
+        say(f"serving {', '.join(names)} on {on}: {scheme}://{where}:{http}{beside}")
 
     run(service, address, allow_load=allow_load, ready=ready)
 

@@ -4,6 +4,8 @@ One thread runs the batches. A batch is closed when it is full, when its oldest 
 where nothing else could come: a lone request never waits for others that aren't there.
 """
 
+import itertools
+import logging
 import math
 import threading
 import time
@@ -14,12 +16,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from imaging_ft.config import reason
 from imaging_ft.errors import DrainingError, ExpiredError, ImagingFtError, InputError, QueueFullError
 from imaging_ft.inference.network import Batch, Outputs
 
 Run = Callable[[Batch], Outputs]
 """Outputs [n, …] by name for levels [n, channels, height, width]."""
 
+_LOG = logging.getLogger("imaging_ft")
 _SMOOTHING = 0.2
 """Of the running mean of the seconds that an image takes."""
 _LEAST_RETRY = 0.05
@@ -39,13 +43,21 @@ class Answer:
     """Images in that batch."""
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class _Waiting:
     levels: Batch
+    alike: tuple[object, ...]
+    """Shape and type: what differs in them can't be stacked."""
+    request: int
+    """What was submitted together."""
     deadline: float
     """In seconds of `time.monotonic`; infinite without one."""
     since: float
     future: "Future[Answer]" = field(default_factory=lambda: Future())
+
+    def runs(self, now: float) -> bool:
+        """Return whether it is still wanted."""
+        return self.deadline >= now and not self.future.cancelled()
 
 
 class Batcher:
@@ -68,7 +80,8 @@ class Batcher:
         self._draining = False
         self._closed = False
         self._seconds = 0.0  # that an image takes, by the batches so far
-        self._last = 0  # images in the batch before, when it was closed
+        self._last = 0  # requests in the batch before
+        self._requests = itertools.count()
         self._thread = threading.Thread(target=self._work, name="batching", daemon=True)
         self._thread.start()
 
@@ -88,15 +101,18 @@ class Batcher:
 
     def submit_all(self, levels: Sequence[Batch], *, deadline: float | None = None) -> "list[Future[Answer]]":
         """Queue several images, all or none of them; raises as `submit` does."""
-        now = time.monotonic()
-        items = [_Waiting(one, math.inf if deadline is None else deadline, now) for one in levels]
+        now, request = time.monotonic(), next(self._requests)
+        until = math.inf if deadline is None else deadline
+        items = [_Waiting(one, (one.shape, one.dtype), request, until, now) for one in levels]
         with self._changed:
             if self._draining or self._closed:
                 raise DrainingError("the model is being unloaded; try again")
             if len(self._queue) + len(items) > self._max_queue:
                 raise self._full(len(items))
+            first = not self._queue
             self._queue.extend(items)
-            self._changed.notify_all()
+            if first or len(self._queue) >= self._max_batch:  # in between, the thread waits for more
+                self._changed.notify_all()
         return [item.future for item in items]
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -114,12 +130,13 @@ class Batcher:
             self._queue.clear()
             self._changed.notify_all()
         for item in left:
-            _fail(item, DrainingError("the model was unloaded before this image ran; try again"))
+            _drop(item, DrainingError("the model was unloaded before this image ran; try again"))
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _full(self, asked: int) -> QueueFullError:
-        wait = max(_LEAST_RETRY, self._seconds * min(len(self._queue), self._max_batch))
+        ahead = max(min(len(self._queue), self._max_batch), len(self._queue) + asked - self._max_queue)
+        wait = max(_LEAST_RETRY, self._seconds * ahead)
         if asked > self._max_queue:
             return QueueFullError(
                 f"{asked} images at once, but at most {self._max_queue} can wait; send fewer", retry_after=wait
@@ -129,16 +146,19 @@ class Batcher:
         )
 
     def _work(self) -> None:
-        while True:
-            items = self._next()
-            if items is None:
-                return
-            try:
-                self._answer(items)
-            finally:
-                with self._changed:
-                    self._running = 0
-                    self._changed.notify_all()
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """Wait for a batch and answer it; return False at the end. While the next is awaited, nothing of it is held."""
+        items = self._next()
+        if items is None:
+            return False
+        self._answer(items)
+        with self._changed:
+            self._running = 0
+            self._changed.notify_all()
+        return True
 
     def _next(self) -> list[_Waiting] | None:
         """Wait for images, and for others to join them; return them, or None at the end."""
@@ -146,63 +166,86 @@ class Batcher:
             self._changed.wait_for(lambda: self._queue or self._closed)
             if self._closed:
                 return None
-            # Under load others are under way: after a batch of one, nobody is likely to come.
+            # Under load others are under way: after the images of one request alone, nobody is likely to come.
             if self._last > 1 and not self._draining:
                 ready = self._queue[0].since + self._max_delay
                 while len(self._queue) < self._max_batch and not (self._closed or self._draining):
                     left = ready - time.monotonic()
                     if left <= 0 or not self._changed.wait(left):
                         break
-            items = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
-            self._running = self._last = len(items)
+            items: list[_Waiting] = []
+            places, now = self._max_batch, time.monotonic()
+            while self._queue and places:
+                items.append(self._queue.popleft())
+                places -= items[-1].runs(now)  # what isn't wanted any more takes nobody's place
+            self._running = len(items)
+            self._last = len({item.request for item in items})
             return items
 
     def _answer(self, items: list[_Waiting]) -> None:
         start = time.monotonic()
-        alive: list[_Waiting] = []
+        alike: dict[tuple[object, ...], list[_Waiting]] = {}
+        count = 0
         for item in items:
             if item.deadline < start:
-                _fail(item, ExpiredError(f"its deadline passed while it waited, {start - item.since:.3f} s"))
+                _drop(item, ExpiredError(f"its deadline passed while it waited, {start - item.since:.3f} s"))
             elif item.future.set_running_or_notify_cancel():
-                alive.append(item)
-        for alike in _alike(alive):
-            self._bisect(alike, start)
-        if alive:
-            each = (time.monotonic() - start) / len(alive)
+                alike.setdefault(item.alike, []).append(item)
+                count += 1
+        for together in alike.values():
+            self._bisect(together, start)
+        if count:
+            each = (time.monotonic() - start) / count
             self._seconds += _SMOOTHING * (each - self._seconds) if self._seconds else each
 
     def _bisect(self, items: list[_Waiting], start: float) -> None:
         """Run images together; where that fails, each half alone, so that one bad image never fails the others."""
-        began = time.monotonic()
         try:
-            found = self._run(np.stack([item.levels for item in items]))
-            if any(len(values) != len(items) for values in found.values()):
-                raise InputError(
-                    f"the network gave another number of answers than the {len(items)} images it was given"
-                )
-        except Exception as error:  # noqa: BLE001 - whatever a provider raises, this thread goes on
-            if len(items) > 1:
-                half = len(items) // 2
-                self._bisect(items[:half], start)
-                self._bisect(items[half:], start)
-                return
-            known = error if isinstance(error, ImagingFtError) else InputError(f"this image can't be run: {error}")
-            items[0].future.set_exception(known)
+            answers = self._answers(items, start)
+        except BaseException as error:  # noqa: BLE001 - whatever a provider raises, this thread goes on
+            _LOG.debug("a batch of %d failed: %s", len(items), reason(error))
+            failure = _bare(error)
+        else:
+            for item, answer in zip(items, answers, strict=True):
+                _settle(item, answer)
             return
+        if len(items) == 1:
+            _settle(items[0], failure)
+            return
+        half = len(items) // 2
+        self._bisect(items[:half], start)
+        self._bisect(items[half:], start)
+
+    def _answers(self, items: list[_Waiting], start: float) -> list[Answer]:
+        began = time.monotonic()
+        found = self._run(np.stack([item.levels for item in items]))
+        if any(len(values) != len(items) for values in found.values()):
+            raise InputError(f"the network gave another number of answers than the {len(items)} images it was given")
         seconds = time.monotonic() - began
-        for place, item in enumerate(items):
-            own = {name: values[place] for name, values in found.items()}
-            item.future.set_result(Answer(own, start - item.since, seconds, len(items)))
+        return [
+            Answer({name: values[place] for name, values in found.items()}, start - item.since, seconds, len(items))
+            for place, item in enumerate(items)
+        ]
 
 
-def _alike(items: list[_Waiting]) -> list[list[_Waiting]]:
-    """Return images grouped by shape and type: what can't be stacked runs in batches of its own."""
-    groups: dict[tuple[object, ...], list[_Waiting]] = {}
-    for item in items:
-        groups.setdefault((item.levels.shape, item.levels.dtype), []).append(item)
-    return list(groups.values())
+def _bare(error: BaseException) -> ImagingFtError:
+    """Return a failure for a client, without its tracebacks: they hold the batch, and would as long as the future."""
+    if not isinstance(error, ImagingFtError):
+        return InputError(f"this image can't be run: {reason(error)}")
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
-def _fail(item: _Waiting, error: Exception) -> None:
+def _drop(item: _Waiting, error: ImagingFtError) -> None:
     if item.future.set_running_or_notify_cancel():
-        item.future.set_exception(error)
+        _settle(item, error)
+
+
+def _settle(item: _Waiting, outcome: Answer | ImagingFtError) -> None:
+    try:
+        if isinstance(outcome, Answer):
+            item.future.set_result(outcome)
+        else:
+            item.future.set_exception(outcome)
+    except BaseException as error:  # noqa: BLE001 - a callback's: the answer stands, and the others get theirs
+        _LOG.warning("who was given an answer failed on it: %s", reason(error))

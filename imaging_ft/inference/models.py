@@ -1,6 +1,7 @@
 """Several models side by side, each with its own queue; one is exchanged for another while requests go on."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Served:
 
     name: str
     version: int
-    """Counts up with each reload, from 1."""
+    """Counts up with each load under this name, from 1, also after it was unloaded."""
     runner: Runner
     batcher: Batcher
 
@@ -43,7 +44,8 @@ class Models:
         self._served: dict[str, Served] = {}
         self._lock = threading.Lock()
         self._loading = threading.Lock()
-        self._leaving: list[threading.Thread] = []
+        self._versions: dict[str, int] = {}
+        self._leaving: list[Batcher] = []
         self._draining = False
 
     def load(self, path: Path, *, name: str | None = None) -> Served:
@@ -57,25 +59,23 @@ class Models:
             raise InputError(f"{name!r} can't be a model's name: it stands in addresses; choose letters and digits")
         with self._loading:
             runner = self._open(path)
-            batcher = self._batcher(runner_all(runner))
             with self._lock:
                 if self._draining:
-                    batcher.close()
                     raise DrainingError("the service is stopping; it loads no model")
-                old = self._served.get(name)
-                new = Served(name, 1 if old is None else old.version + 1, runner, batcher)
-                self._served[name] = new
-            if old is not None:
-                self._retire(old)
+                version = self._versions.get(name, 0) + 1
+                new = Served(name, version, runner, self._batcher(runner_all(runner)))
+                old, self._served[name], self._versions[name] = self._served.get(name), new, version
+                if old is not None:
+                    self._retire(old)
             return new
 
     def unload(self, name: str) -> None:
         """Take a model away once all that it has accepted is answered; raises UnknownModelError."""
         with self._lock:
             old = self._served.pop(name, None)
-        if old is None:
-            raise self._unknown(name)
-        self._retire(old)
+            if old is None:
+                raise self._unknown(name)
+            self._retire(old)
 
     def get(self, name: str) -> Served:
         """Return a model; raises UnknownModelError with the names that there are."""
@@ -97,44 +97,52 @@ class Models:
         Raises UnknownModelError, QueueFullError, and DrainingError where the whole service stops.
         """
         while True:
+            if self._draining:
+                raise DrainingError("the service is stopping; ask another one")
             served = self.get(name)
             try:
                 return served, served.batcher.submit_all(prepare(served.runner), deadline=deadline)
             except DrainingError:
-                if self._draining or self._served.get(name) is served:
+                if not self._draining and self._served.get(name) is served:
                     raise
 
     def drain(self, timeout: float | None = None) -> bool:
         """Take no more, and return whether all that was accepted is answered within so many seconds."""
-        with self._lock:
-            self._draining = True
-            served = list(self._served.values())
-        done = [one.batcher.drain(timeout) for one in served]
-        for thread in self._leaving:
-            thread.join(timeout)
-        return all(done) and not any(thread.is_alive() for thread in self._leaving)
+        end = None if timeout is None else time.monotonic() + timeout
+        batchers = self._stop()
+        for one in batchers:  # none takes more while another is waited for
+            one.drain(0)
+        return all(one.drain(None if end is None else max(0.0, end - time.monotonic())) for one in batchers)
 
     def close(self) -> None:
-        """Take no more, and fail what still waits."""
+        """Take no more, and fail what still waits, also for models that were exchanged."""
+        batchers = self._stop()
         with self._lock:
-            self._draining = True
-            served, self._served = list(self._served.values()), {}
-        for one in served:
-            one.batcher.close()
+            self._served = {}
+        for one in batchers:
+            one.close()
 
     @property
     def draining(self) -> bool:
         """Whether no more is taken."""
         return self._draining
 
-    def _retire(self, old: Served) -> None:
-        def leave() -> None:
-            old.batcher.drain()
-            old.batcher.close()
+    def _stop(self) -> list[Batcher]:
+        """Take no more; return all that may still have to answer."""
+        with self._lock:
+            self._draining = True
+            return [*(served.batcher for served in self._served.values()), *self._leaving]
 
-        thread = threading.Thread(target=leave, name=f"draining {old.name}", daemon=True)
-        thread.start()
-        self._leaving = [one for one in self._leaving if one.is_alive()] + [thread]
+    def _retire(self, old: Served) -> None:
+        """Let a model go in the background; the lock is held, so that it is never missed by a drain."""
+        self._leaving.append(old.batcher)
+        threading.Thread(target=self._leave, args=(old.batcher,), name=f"draining {old.name}", daemon=True).start()
+
+    def _leave(self, batcher: Batcher) -> None:
+        batcher.drain()
+        batcher.close()
+        with self._lock:
+            self._leaving.remove(batcher)
 
     def _unknown(self, name: str) -> UnknownModelError:
         there = ", ".join(self._served) or "none"

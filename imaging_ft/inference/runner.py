@@ -243,8 +243,8 @@ def _halves(file: ModelFile, bundle: Bundle, model: "ModelProto") -> _Halves:
 def may_capture(precision: Precision) -> bool:
     """Return whether CUDA graphs are tried: for float32, unless IMAGING_FT_CUDA_GRAPHS is 0.
 
-    On an H100 with onnxruntime 1.31, replaying a half-precision network's graph ended in an illegal memory access, after
-    which the process can't use the GPU any more.
+    On an H100 with onnxruntime 1.31, replaying a half-precision network's graph ended in an illegal memory access,
+    after which the process can't use the GPU any more.
     """
     return precision is Precision.FP32 and os.environ.get(GRAPHS_VARIABLE, "1") != "0"
 

@@ -1,8 +1,11 @@
 """Micro-batching: each gets its own answer, a bad image fails alone, a full queue says so, nothing accepted is lost."""
 
+import gc
 import random
 import threading
 import time
+import weakref
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
@@ -13,6 +16,12 @@ from imaging_ft.errors import DrainingError, ExpiredError, InputError, QueueFull
 from imaging_ft.inference.batching import Answer, Batcher
 
 BAD = 255
+FOR_EVER = 600.0
+"""Seconds: longer than any test waits for an answer."""
+
+
+class Panic(BaseException):
+    """What a library written in another language raises: no Exception."""
 
 
 class Machine:
@@ -23,13 +32,18 @@ class Machine:
         self.open.set()
         self.begun = threading.Event()
         self.batches: list[int] = []
+        self.kind: type[BaseException] = RuntimeError
+        self.seconds = 0.0
 
     def __call__(self, levels: Any) -> dict[str, Any]:
         self.begun.set()
         assert self.open.wait(20)
         self.batches.append(len(levels))
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            pass
         if (levels == BAD).any():
-            raise RuntimeError("255")
+            raise self.kind("255")
         return {"sum": levels.astype(np.int64).sum(axis=(1, 2, 3)) + 1}
 
     def hold(self) -> None:
@@ -59,12 +73,57 @@ def test_what_waits_together_runs_together_and_each_gets_its_own(machine: Machin
     first = held(machine, batcher)
     futures = [batcher.submit(image(value)) for value in range(20)]
     assert batcher.waiting == 20
+    submitted = time.monotonic()
+    waited = time.monotonic() - submitted
     machine.open.set()
     assert [future.result(20).outputs["sum"] for future in futures] == [4 * value + 1 for value in range(20)]
     assert first.result().batch == 1
     assert machine.batches == [1, 8, 8, 4]
     assert futures[0].result().batch == 8
-    assert futures[19].result().queued >= futures[19].result().computed * 0
+    assert all(future.result().queued >= waited for future in futures)
+    assert first.result().computed >= waited
+    batcher.close()
+
+
+def test_a_lone_request_waits_for_nobody_however_many_images_it_has(machine: Machine) -> None:
+    batcher = Batcher(machine, max_delay=FOR_EVER)
+    for count in (1, 3, 3, 1):
+        assert [future.result(20).batch for future in batcher.submit_all([image(1)] * count)] == [count] * count
+    batcher.close()
+
+
+def after_a_batch_of_two_requests(machine: Machine, **limits: Any) -> Batcher:
+    """Return a batcher that has seen requests come together, and so waits for more."""
+    batcher = Batcher(machine, **limits)
+    held(machine, batcher)
+    both = [batcher.submit(image(1)) for _ in range(2)]
+    machine.open.set()
+    assert [future.result(20).batch for future in both] == [2, 2]
+    return batcher
+
+
+def test_under_load_a_batch_closes_at_its_size(machine: Machine) -> None:
+    batcher = after_a_batch_of_two_requests(machine, max_batch=4, max_delay=FOR_EVER)
+    futures = [batcher.submit(image(value)) for value in range(3)]
+    assert not wait(futures, timeout=0.05).done  # they wait for a fourth
+    futures.append(batcher.submit(image(3)))
+    assert [future.result(20).batch for future in futures] == [4] * 4
+    batcher.close()
+
+
+def test_under_load_a_batch_closes_once_its_oldest_image_has_waited(machine: Machine) -> None:
+    batcher = after_a_batch_of_two_requests(machine, max_delay=0.05)
+    answer = batcher.submit(image(1)).result(20)
+    assert answer.batch == 1
+    assert answer.queued > 0.049
+    batcher.close()
+
+
+def test_what_waits_for_others_is_not_kept_waiting_at_the_end(machine: Machine) -> None:
+    batcher = after_a_batch_of_two_requests(machine, max_delay=FOR_EVER)
+    future = batcher.submit(image(1))
+    assert batcher.drain(20)
+    assert future.result(20).batch == 1
     batcher.close()
 
 
@@ -83,13 +142,78 @@ def test_a_bad_image_fails_alone_in_few_runs(machine: Machine) -> None:
     batcher.close()
 
 
+@pytest.mark.parametrize("kind", [Panic, SystemExit, MemoryError, KeyboardInterrupt])
+def test_whatever_a_run_raises_the_others_are_answered(machine: Machine, kind: type[BaseException]) -> None:
+    machine.kind = kind
+    batcher = Batcher(machine)
+    good, bad = batcher.submit_all([image(1), image(BAD)])
+    with pytest.raises(InputError, match="this image can't be run: 255"):
+        bad.result(20)
+    assert good.result(20).outputs["sum"] == 5
+    assert batcher.submit(image(2)).result(20).outputs["sum"] == 9
+    batcher.close()
+
+
+@pytest.mark.parametrize("found", [None, {"sum": 3}, {"sum": {1}}], ids=str)
+def test_answers_of_no_known_form_are_an_error(found: Any) -> None:
+    batcher = Batcher(lambda levels: found)
+    for _ in range(2):
+        with pytest.raises(InputError, match="this image can't be run"):
+            batcher.submit(image(1)).result(20)
+    batcher.close()
+
+
+def test_who_fails_on_an_answer_fails_alone(machine: Machine) -> None:
+    def fail(_: object) -> None:
+        raise Panic("his own")
+
+    batcher = Batcher(machine)
+    held(machine, batcher)
+    one, other, late = batcher.submit(image(1)), batcher.submit(image(2)), batcher.submit(image(3), deadline=0)
+    one.add_done_callback(fail)
+    late.add_done_callback(fail)
+    machine.open.set()
+    assert [one.result(20).outputs["sum"], other.result(20).outputs["sum"]] == [5, 9]
+    assert isinstance(late.exception(20), ExpiredError)
+    assert batcher.submit(image(3)).result(20).outputs["sum"] == 13
+    batcher.close()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_failed_batch_is_out_of_memory_at_once() -> None:
+    def run(levels: Any) -> dict[str, Any]:
+        try:
+            if (levels == BAD).any():
+                raise RuntimeError("255")
+        except RuntimeError as error:
+            raise InputError("no numbers") from error
+        return {"sum": levels.sum(axis=(1, 2, 3))}
+
+    batcher = Batcher(run)
+    images = [image(value) for value in (1, BAD, 2, 3)]
+    gone = [weakref.ref(one) for one in images]
+    futures = batcher.submit_all(images)
+    assert [type(future.exception(20)) for future in futures] == [type(None), InputError, type(None), type(None)]
+    assert batcher.drain(20)
+    batcher.close()
+    del images
+    assert [one() for one in gone] == [None] * 4  # though the futures, and their failure, are still held
+
+
 def test_a_full_queue_takes_all_of_a_request_or_nothing(machine: Machine) -> None:
     batcher = Batcher(machine, max_batch=2, max_queue=4)
     held(machine, batcher)
     kept = batcher.submit_all([image(1)] * 3)
     with pytest.raises(QueueFullError, match="3 images wait already, of at most 4; try again") as caught:
         batcher.submit_all([image(2)] * 2)
-    assert caught.value.retry_after > 0
+    assert caught.value.retry_after >= 0.05
     with pytest.raises(QueueFullError, match="5 images at once, but at most 4 can wait; send fewer"):
         batcher.submit_all([image(2)] * 5)
     kept.append(batcher.submit(image(1)))
@@ -108,6 +232,37 @@ def test_what_has_expired_is_dropped_before_it_runs(machine: Machine) -> None:
     with pytest.raises(ExpiredError, match="its deadline passed while it waited"):
         late.result(20)
     assert in_time.result(20).batch == 1
+    batcher.close()
+
+
+def test_what_is_not_wanted_any_more_takes_no_place_in_a_batch(machine: Machine) -> None:
+    batcher = Batcher(machine, max_batch=8, max_queue=100)
+    held(machine, batcher)
+    futures = [batcher.submit(image(1), deadline=None if place % 8 == 0 else 0.0) for place in range(32)]
+    cancelled = batcher.submit_all([image(1)] * 32)
+    assert all([future.cancel() for future in cancelled])  # noqa: C419 - each of them
+    futures += batcher.submit_all([image(1)] * 4)
+    machine.open.set()
+    wait(futures, timeout=20)
+    assert machine.batches == [1, 8]
+    batcher.close()
+
+
+def test_when_to_come_again_follows_what_was_answered_lately(machine: Machine) -> None:
+    batcher = Batcher(machine, max_batch=4, max_queue=8)
+    machine.seconds = 0.02
+    image_takes = batcher.submit(image(1)).result(20).computed
+    held(machine, batcher)
+    kept = batcher.submit_all([image(1)] * 8)
+    waits: list[float] = []
+    for count in (1, 8):
+        with pytest.raises(QueueFullError) as caught:
+            batcher.submit_all([image(1)] * count)
+        waits.append(caught.value.retry_after)
+    assert waits[0] >= 4 * image_takes  # a batch makes room for four
+    assert waits[1] == pytest.approx(2 * waits[0])
+    machine.open.set()
+    assert wait(kept, timeout=20).not_done == set()
     batcher.close()
 
 

@@ -1,6 +1,7 @@
 """Models side by side: exchanged while requests go on, refused where they can't be opened, gone once answered."""
 
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -10,9 +11,29 @@ import pytest
 from imaging_ft.errors import BundleError, DrainingError, InputError, UnknownModelError
 from imaging_ft.inference.batching import Answer
 from imaging_ft.inference.models import Models
+from imaging_ft.inference.network import Batch, Outputs
+from imaging_ft.inference.runner import Runner
 from tests.inference.nets import LINEAR, make, noise
 
 IMAGES = [noise((30 + 3 * index, 40, 1), seed=index) for index in range(4)]
+
+
+class Held(Runner):
+    """A runner whose batches, once its self-test is passed, wait for a gate."""
+
+    gate = threading.Event()
+
+    def run(self, levels: Batch, outputs: Sequence[str] = ("logits", "probabilities")) -> Outputs:
+        if self.output_shapes:
+            assert self.gate.wait(20)
+        return super().run(levels, outputs)
+
+
+@pytest.fixture
+def gate() -> "Iterator[threading.Event]":
+    Held.gate.clear()
+    yield Held.gate
+    Held.gate.set()
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +122,92 @@ def test_an_unloaded_model_is_gone_and_its_accepted_requests_are_answered(paths:
     with pytest.raises(UnknownModelError, match="there are: none"):
         models.unload("plain")
     models.close()
+
+
+def test_a_version_never_names_two_files(paths: dict[str, Path]) -> None:
+    models = Models()
+    assert models.load(paths["plain"], name="scan").version == 1
+    models.unload("scan")
+    assert models.load(paths["normed"], name="scan").version == 2
+    assert models.load(paths["normed"], name="other").version == 1
+    models.close()
+
+
+def test_while_one_model_drains_none_takes_more(paths: dict[str, Path], gate: threading.Event) -> None:
+    models = Models(Held.open)
+    for path in paths.values():
+        models.load(path)
+    _, futures = ask(models, "plain")
+    draining = threading.Thread(target=models.drain, args=(20,))
+    draining.start()
+    while not models.draining:
+        pass
+    with pytest.raises(DrainingError, match="the service is stopping; ask another one"):
+        ask(models, "normed")
+    gate.set()
+    draining.join(20)
+    assert said(futures).shape == (4, 3)
+    models.close()
+
+
+def test_a_request_on_its_way_when_draining_begins_is_told(paths: dict[str, Path], gate: threading.Event) -> None:
+    models = Models(Held.open)
+    for path in paths.values():
+        models.load(path)
+    ask(models, "plain")
+
+    def levels(runner: Runner) -> list[Batch]:
+        assert not models.drain(0)
+        return [runner.levels(image) for image in IMAGES]
+
+    with pytest.raises(DrainingError, match="the service is stopping; ask another one"):
+        models.submit("normed", levels)
+    gate.set()
+    assert models.drain(20)
+    models.close()
+
+
+def test_all_models_share_the_time_that_draining_may_take(paths: dict[str, Path]) -> None:
+    gates = {name: threading.Event() for name in "abcd"}
+    models = Models(Held.open)
+    for name, gate in gates.items():
+        runner = models.load(paths["plain"], name=name).runner
+        assert isinstance(runner, Held)
+        runner.gate = gate
+        ask(models, name)
+
+    def answer_one_after_the_other() -> None:
+        while not models.draining:
+            pass
+        for gate in gates.values():
+            assert not threading.Event().wait(0.15)  # each within the time, but not all of them
+            gate.set()
+
+    answering = threading.Thread(target=answer_one_after_the_other)
+    answering.start()
+    assert not models.drain(0.25)
+    answering.join(20)
+    assert models.drain(20)
+    models.close()
+
+
+def test_closing_fails_what_waits_also_for_a_model_that_is_going(paths: dict[str, Path], gate: threading.Event) -> None:
+    models = Models(Held.open, max_batch=4)
+    models.load(paths["plain"])
+    _, runs = ask(models, "plain")
+    while models.get("plain").batcher.waiting:
+        pass
+    _, waits = ask(models, "plain")
+    models.unload("plain")
+    assert not models.drain(0)
+    closing = threading.Thread(target=models.close)
+    closing.start()
+    for future in waits:
+        with pytest.raises(DrainingError):
+            future.result(20)
+    gate.set()
+    closing.join(20)
+    assert said(runs).shape == (4, 3)
 
 
 def test_a_draining_service_takes_and_loads_no_more(paths: dict[str, Path]) -> None:

@@ -1,0 +1,62 @@
+"""Logs: one JSON object a line, from every library of the process, and nothing of an image or a patient in them."""
+
+import json
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+_OWN = "imaging_ft"
+_LONGEST = 300
+_FRAMES = 12
+
+
+class Lines(logging.Formatter):
+    """Logs as JSON, one object a line.
+
+    Of an exception it says the type and the places in the code, not its message: that may quote what was sent.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line; what is JSON already is merged into it."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
+        text = record.getMessage()
+        if record.name.partition(".")[0] == _OWN:
+            try:
+                values = json.loads(text)
+            except ValueError:
+                values = None
+            line |= values if isinstance(values, dict) else {"message": text}
+        else:
+            line |= {"logger": record.name, "message": text.partition("\n")[0][:_LONGEST]}
+        if record.exc_info and record.exc_info[0] is not None:
+            line.setdefault("error", record.exc_info[0].__name__)
+            line["at"] = _places(record.exc_info[2])
+        return json.dumps(line, ensure_ascii=False)
+
+
+@contextmanager
+def logged_as_json(stream: TextIO) -> Iterator[None]:
+    """Write what is logged anywhere in the process as JSON, while the block runs."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Lines())
+    everything, own = logging.getLogger(), logging.getLogger(_OWN)
+    everything.addHandler(handler)
+    level = own.level
+    own.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        own.setLevel(level)
+        everything.removeHandler(handler)
+
+
+def _places(trace: TracebackType | None) -> list[str]:
+    """Return where an exception passed, innermost last: a file's name, without its folder, and a line."""
+    frames = traceback.extract_tb(trace)[-_FRAMES:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
