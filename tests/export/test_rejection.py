@@ -1,6 +1,7 @@
 """What a file rejects: images far from training's, and what is no picture."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -73,7 +74,7 @@ def test_the_graph_gives_the_distance_of_its_own_features() -> None:
     levels = levels_of(12, seed=1)
     features = features_of(network, iter(levels))
     gaussian = Gaussian.fit(features, np.arange(12) % 3)
-    session = ort.InferenceSession(with_distance(network, gaussian).SerializeToString())
+    session: Any = ort.InferenceSession(with_distance(network, gaussian).SerializeToString())
     found = session.run([DISTANCE], {LEVELS: levels_of(5, seed=9)})[0]
     assert found.shape == (5, 1)
     wanted = gaussian.distance(features_of(network, iter(levels_of(5, seed=9))))
@@ -91,7 +92,7 @@ def test_a_file_knows_its_training_images_and_what_is_unlike_them(
     assert bundle.ood.images == 24  # one couldn't be read
     assert bundle.ood.validation == len(validation.images)
     assert bundle.ood.rejected == 0
-    session = ort.InferenceSession(graph.SerializeToString())
+    session: Any = ort.InferenceSession(graph.SerializeToString())
     stored = np.stack([image for image in validation.images if image.shape[:2] == (72, 80)])
     before, near = session.run([LOGITS, DISTANCE], {"image": stored})
     assert (near <= bundle.ood.threshold).all()
