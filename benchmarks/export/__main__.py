@@ -73,7 +73,7 @@ def network(backbone: str, folder: Path, given: argparse.Namespace) -> dict[str,
         ways[f"imaging_ft {precision}"] = loaded(path, "levels", given.threads)
     bare = folder / "bare.onnx"
     example = torch.zeros(2, 3, SIDE, SIDE)
-    plain = Bare(model)
+    plain = Bare(model).eval()
     torch.onnx.export(
         plain,
         (example,),
