@@ -1,5 +1,6 @@
 """What each method of the Open Inference Protocol answers over gRPC, over the same service as HTTP."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ class Methods:
         self._check_load()
         if request.parameters:
             raise InputError("a model is loaded from its own file; leave out the configuration and files sent with it")
-        await self._service.in_pool(lambda: self._service.load(request.model_name))
+        await asyncio.to_thread(self._service.load, request.model_name)
         return self._made["RepositoryModelLoadResponse"]()
 
     async def _unload(self, request: Message, _call: Call) -> Message:

@@ -17,6 +17,9 @@ INPUT = "image"
 LEVELS = "levels"
 """The tensor of what the network sees: [batch, channels, height, width], integers from 0 to 255."""
 
+_STRIP = 64
+"""Rows that are made gray at a time."""
+
 Triple = tuple[float, float, float]
 
 
@@ -68,8 +71,12 @@ def conform(pixels: Pixels, spec: InputSpec) -> Pixels:
     if spec.channels == 3:
         return np.repeat(pixels, 3, axis=2)
     # In integers: in floating point, which way a half rounds depends on the order of the sum, and so on the host.
-    luma = (pixels.astype(np.int64) @ np.array([299, 587, 114]) + 500) // 1000
-    return luma[:, :, np.newaxis].astype(pixels.dtype)
+    gray = np.empty((*pixels.shape[:2], 1), pixels.dtype)
+    for top in range(0, len(pixels), _STRIP):  # so that a large image takes no more memory
+        strip = pixels[top : top + _STRIP].astype(np.uint32)
+        luma = strip[..., 0] * 299 + strip[..., 1] * 587 + strip[..., 2] * 114
+        gray[top : top + _STRIP, :, 0] = (luma + 500) // 1000
+    return gray
 
 
 def to_levels(pixels: Pixels, spec: InputSpec) -> Levels:

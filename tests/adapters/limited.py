@@ -41,7 +41,10 @@ def limited(folder: Path, **limits: Any) -> Iterator[Server]:
             yield Server(f"127.0.0.1:{port}", "", process, model)
         finally:
             process.terminate()
-            process.communicate(timeout=60)
+            try:
+                process.communicate(timeout=60)
+            finally:
+                process.kill()  # one that doesn't end fails the test, but doesn't outlive it
 
 
 class Line:

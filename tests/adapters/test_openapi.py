@@ -16,8 +16,9 @@ def test_every_answer_is_one_that_the_document_names(tmp_path: Path) -> None:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", served.url("/openapi.json")),
-                *("--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing"),
-                *("--checks", "not_a_server_error,status_code_conformance,response_schema_conformance"),
+                *("--max-examples", "6", "--seed", "1", "--phases", "examples,coverage,fuzzing"),
+                # That random bytes are no image, a document can't say.
+                *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
             ],
             capture_output=True,
             text=True,
