@@ -2,10 +2,10 @@
 // One page, no library: it asks this server alone, for /v1/models and /v1/predict.
 const at = (id) => document.getElementById(id);
 const KEY = "imaging_ft.key";
-const SHOWN = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"];
 let cards = [];
 let turn = 0;
 let last = null;
+let mapped = false;
 
 function say(text, wrong = false) {
   at("status").textContent = text;
@@ -22,27 +22,40 @@ async function ask(path, options = {}) {
     throw new Error("The server can't be reached.");
   }
   const values = await answer.json().catch(() => ({}));
-  if (answer.status === 401) at("entry").hidden = false;
+  if (answer.status === 401) {
+    at("entry").hidden = false;
+    at("key").focus();
+  }
   if (!answer.ok) throw new Error(values.error || `The server answered ${answer.status}.`);
   at("entry").hidden = true;
   return values;
 }
 
+function busy(now) {
+  document.querySelector("main").setAttribute("aria-busy", now);
+}
+
+// A long name may be broken after an underscore.
 function element(name, text, attributes = {}) {
   const made = document.createElement(name);
-  made.textContent = text;
+  made.append(...String(text).split(/(?<=_)/).flatMap((part, place) => place ? [document.createElement("wbr"), part] : [part]));
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 }
 
 async function start() {
+  const chosen = at("model").value;
   try {
     cards = await ask("/v1/models");
   } catch (error) {
+    cards = [];
     say(error.message, true);
     return;
+  } finally {
+    busy(false);
   }
-  at("model").replaceChildren(...cards.map((card) => element("option", card.name)));
+  at("model").replaceChildren(...cards.map((card) => new Option(card.name)));
+  if (cards.some((card) => card.name === chosen)) at("model").value = chosen;
   at("choice").hidden = cards.length < 2;
   if (!cards.length) return say("No model is served.", true);
   if (!last) say("No image yet.");
@@ -63,7 +76,7 @@ function show() {
     "decides": card.task === "multilabel" ? "any classes that reach their thresholds, or none" : "one class an image, the most probable",
     "classes": card.labels.map((label) => label.name).join(", "),
     "looks at": `${spec.channels === 1 ? "gray" : "RGB"}, ${spec.width} × ${spec.height} pixels after its own resize`,
-    "rejects": card.ood || card.quality ? "what is unlike its training images, or is no picture" : "nothing",
+    "rejects": [card.quality && "too dark, too bright, blank or clipped images", card.ood && "what is unlike its training images"].filter(Boolean).join(", ") || "nothing",
     "trained on": card.dataset || "not stated",
     "validation": figures(card.metrics && card.metrics.validation),
     "equal to what was trained": `on ${card.parity.images} images`,
@@ -86,17 +99,14 @@ function show() {
 }
 
 function figures(values) {
-  const wanted = ["balanced_accuracy", "accuracy", "auroc"];
-  const found = wanted.filter((name) => values && values[name] !== undefined && values[name] !== null);
-  return found.map((name) => `${name.replace("_", " ")} ${number(values[name])}`).join(", ") || "not stated";
-}
-
-function number(value) {
-  return Number(typeof value === "object" ? value.value : value).toFixed(3);
+  if (!values) return "not stated";
+  const found = ["balanced_accuracy", "accuracy", "auroc"].filter((name) => typeof values[name] === "number");
+  const said = found.map((name) => `${name.replace("_", " ")} ${values[name].toFixed(3)}`).join(", ");
+  return said && values.n ? `${said}; n = ${values.n}` : said || "not stated";
 }
 
 function percent(value) {
-  return typeof value === "number" ? `${(100 * value).toFixed(1)}%` : "undefined";
+  return typeof value === "number" ? `${(100 * value).toFixed(1)}%` : "not defined";
 }
 
 async function predict(file) {
@@ -105,34 +115,47 @@ async function predict(file) {
   const form = new FormData();
   form.append("image", file);
   say(`Asking about ${file.name || "the picture"} …`);
+  busy(true);
   try {
-    const query = new URLSearchParams({ model: current().name, heatmap: "true" });
+    const card = current();
+    if (!card) throw new Error("No model is served.");
+    const query = new URLSearchParams({ model: card.name, heatmap: at("wanted").checked });
     const found = await ask(`/v1/predict?${query}`, { method: "POST", body: form });
-    if (own === turn) draw(file, found);
+    const picture = new Image();
+    picture.src = URL.createObjectURL(file);
+    const visible = await picture.decode().then(() => true, () => false);
+    if (own === turn) draw(file, found, card, visible ? picture : null);
+    else URL.revokeObjectURL(picture.src);
   } catch (error) {
     if (own !== turn) return;
     at("result").hidden = true;
     say(error.message, true);
+  } finally {
+    if (own === turn) busy(false);
   }
 }
 
-function draw(file, found) {
+function draw(file, found, card, picture) {
   const [one] = found.predictions;
-  const visible = SHOWN.includes(file.type);
+  const named = file.name || "pasted";
   URL.revokeObjectURL(at("picture").src);
-  at("picture").hidden = !visible;
-  if (visible) {
-    at("picture").src = URL.createObjectURL(file);
-    at("picture").alt = `The image ${file.name}`;
-  }
-  at("stage").classList.toggle("bare", !visible);
-  at("heat").hidden = at("fade").hidden = !one.heatmap;
-  if (one.heatmap) {
+  at("picture").hidden = !picture;
+  if (picture) at("picture").src = picture.src;
+  else at("picture").removeAttribute("src");
+  at("picture").alt = `The image ${named}`;
+  at("stage").classList.toggle("bare", !picture);
+  mapped = Boolean(one.heatmap);
+  if (mapped) {
     at("heat").src = one.heatmap;
     at("heat").alt = "Where the evidence for this class lies: the brighter, the stronger";
+  } else {
+    at("heat").removeAttribute("src");
   }
-  at("caption").textContent = visible ? file.name : `${file.name}: browsers can't show this kind; ${one.heatmap ? "this is the heat map alone." : "the answer is all there is."}`;
+  at("caption").textContent = picture ? named : `${named}: browsers can't show this kind; ${mapped ? "this is the heat map alone." : "the answer is all there is."}`;
   fade();
+  at("rule").textContent = one.status !== "ok" ? "Probability of each class; the mark is its threshold."
+    : card.task === "multilabel" ? "A class is said to be there where its probability reaches its threshold, the mark."
+    : "The most probable class is the answer. The marks are thresholds, for software that decides by them.";
   const said = one.status === "ok" ? one.labels.join(", ") || "none of its classes" : "No answer: rejected";
   at("verdict").textContent = one.status === "ok" && one.labels.length === 1 ? `${said}, ${percent(one.probability)}` : said;
   at("verdict").classList.toggle("rejected", one.status !== "ok");
@@ -160,24 +183,38 @@ function bar(name, value, threshold, said) {
   };
   draw("rect", { class: "track", width: 100, height: 10 });
   draw("rect", { class: "fill", width: 100 * value, height: 10 });
-  draw("line", { class: "mark", x1: 100 * threshold, x2: 100 * threshold, y1: 0, y2: 10, "vector-effect": "non-scaling-stroke" });
-  cell.append(svg);
-  row.append(element("th", name + (said ? " ✓" : ""), { scope: "row" }), element("td", percent(value), { class: "number" }), cell);
+  for (const kind of ["edge", "mark"]) {
+    draw("line", { class: kind, x1: 100 * threshold, x2: 100 * threshold, y1: 0, y2: 10, "vector-effect": "non-scaling-stroke" });
+  }
+  cell.append(svg, element("span", percent(threshold), { class: "unseen" }));
+  const head = element("th", name, { scope: "row" });
+  if (said) head.append(" ", element("span", "✓", { role: "img", "aria-label": "is said to be there" }));
+  row.append(head, element("td", percent(value), { class: "number" }), cell);
   return row;
 }
 
 function fade() {
+  const shown = mapped && at("wanted").checked;
+  at("heat").hidden = !shown;
+  at("fade").hidden = !shown || at("stage").classList.contains("bare");
+  at("opacity").setAttribute("aria-valuetext", `${at("opacity").value}%`);
   at("heat").style.setProperty("opacity", at("stage").classList.contains("bare") ? 1 : at("opacity").value / 100);
 }
 
 at("file").addEventListener("change", () => at("file").files[0] && predict(at("file").files[0]));
 at("opacity").addEventListener("input", fade);
+at("wanted").addEventListener("change", () => {
+  fade();
+  if (at("wanted").checked && !mapped && last) predict(last);
+});
 at("model").addEventListener("change", () => { show(); if (last) predict(last); });
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(KEY, at("key").value.trim());
+  const key = at("key").value.trim();
   at("key").value = "";
-  start().then(() => last && predict(last));
+  if (!/^[ -~]+$/.test(key)) return say(key ? "This is no API key: a key is in ASCII." : "Write an API key first.", true);
+  sessionStorage.setItem(KEY, key);
+  start().then(() => cards.length && last && predict(last));
 });
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   addEventListener(kind, (event) => {
