@@ -32,7 +32,7 @@ from imaging_ft.preprocess import InputSpec
 from imaging_ft.training.run import ModelInfo
 from imaging_ft.types import Precision, Task
 
-BACKBONES = ("timm/tf_efficientnet_lite0", "timm/resnet18", "monai/densenet121")
+BACKBONES = ("timm/tf_efficientnet_lite0", "timm/resnet18", "timm/mobilenetv3_large_100")
 SIDE = 224
 LABELS = ("a", "b", "c", "d")
 SIZES = (256, 512, 1024)
