@@ -26,7 +26,7 @@ from imaging_ft.training.run import ModelInfo, RunFolder, replacing, write_text
 from imaging_ft.types import Pixels, Precision, Track, silent
 
 DEFAULT_TARGET = "server-cpu"
-GOLDEN_SIZE = 24
+GOLDEN_WIDTH = 24
 GOLDEN_TOLERANCE = {Precision.FP32: 1e-2, Precision.FP16: 0.1, Precision.INT8: 0.25}
 """By how much a logit may be off on another machine: kernels round differently, and of few bits one step is much."""
 
@@ -194,23 +194,30 @@ def _golden(
     precision: Precision,
     image: Pixels,
 ) -> Golden:
-    """Return a golden sample from an image: its middle, or where the host prepares its images, all of it at their size.
+    """Return a golden sample from an image: a strip of its pixels, or where the host prepares its images, all of it.
 
-    A host that resizes by another filter would be off in a middle of 24 pixels that is enlarged; at the network's own
-    size it has nothing to resize, and proves what it can.
+    The strip is narrower than the network's input and twice as high, so that the graph both enlarges and reduces it;
+    its rows are shuffled, so that neighbours differ: a runtime that reduces without antialias, as OpenVINO does, gives
+    other logits. A host that resizes by another filter of its own would be off there; at the network's own size it has
+    nothing to resize, and proves what it can.
     """
     spec = info.input
     if target.preprocessing == "outside":
         sample = at_size(image, spec.height, spec.width)
     else:
-        height, width = image.shape[:2]
-        top, left = max(0, (height - GOLDEN_SIZE) // 2), max(0, (width - GOLDEN_SIZE) // 2)
-        sample = np.ascontiguousarray(image[top : top + GOLDEN_SIZE, left : left + GOLDEN_SIZE])
+        sample = golden_strip(image, 2 * spec.height)
     if precision is Precision.FP32 and target.resize == "antialias":
         logits = reference_logits(model, spec, [sample])
     else:
         logits, _ = candidates(graph, spec, target)[0].run([sample])
     return Golden.of(sample[np.newaxis], logits.tolist(), tolerance=GOLDEN_TOLERANCE[precision])
+
+
+def golden_strip(image: Pixels, height: int) -> Pixels:
+    """Return the middle columns of an image [height, columns, channels], its rows repeated and shuffled."""
+    left = max(0, (image.shape[1] - GOLDEN_WIDTH) // 2)
+    rows = np.random.default_rng(0).permutation(np.arange(height) % len(image))
+    return np.ascontiguousarray(image[rows, left : left + GOLDEN_WIDTH])
 
 
 def write_model(graph: onnx.ModelProto, bundle: Bundle, out: Path, *, sidecar: bool) -> None:

@@ -15,16 +15,17 @@ import torch
 from onnx import numpy_helper
 
 from imaging_ft.bundle import Bundle
-from imaging_ft.errors import DataError, InputError, ParityError, RunError
+from imaging_ft.errors import BundleError, DataError, InputError, ParityError, RunError
 from imaging_ft.export.graph import Built, build
-from imaging_ft.export.onnx import export_run
+from imaging_ft.export.onnx import GOLDEN_TOLERANCE, export_run
 from imaging_ft.export.parity import check_parity
 from imaging_ft.export.target import load_target
 from imaging_ft.image import read_image
+from imaging_ft.inference.runner import Runner
 from imaging_ft.models.factory import Classifier
 from imaging_ft.preprocess import conform
 from imaging_ft.training.run import ModelInfo, RunFolder
-from imaging_ft.types import Pixels
+from imaging_ft.types import Pixels, Precision
 from tests.conftest import LABELS, Exported, Trained
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,26 @@ def test_a_batch_says_what_its_images_say_alone(session: Any) -> None:
     assert together == pytest.approx(alone, abs=1e-4)
 
 
+@pytest.mark.parametrize("change", [{}, {"mode": b"nearest"}])
+def test_the_golden_sample_finds_a_runtime_that_reduces_images_by_another_filter(
+    change: dict[str, Any], exported: Exported, tmp_path: Path
+) -> None:
+    """Even at the tolerance of 8 bits; a sample that is only ever enlarged looks nearly the same without antialias."""
+    model = onnx.load(exported.model)
+    golden = Runner.open(exported.model).bundle.golden
+    change = {"antialias": 0, "exclude_outside": 0} | change
+    (resize,) = [node for node in model.graph.node if node.op_type == "Resize"]
+    for attribute in resize.attribute:
+        if attribute.name in change:
+            attribute.CopyFrom(onnx.helper.make_attribute(attribute.name, change[attribute.name]))
+    session: Any = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits = session.run(["logits"], {"image": golden.image()})[0]
+    assert np.abs(logits - np.asarray(golden.logits)).max() > GOLDEN_TOLERANCE[Precision.INT8]
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(BundleError, match="its self-test failed on cpu: a logit is off by"):
+        Runner.open(tmp_path / "m.onnx")
+
+
 def test_the_golden_sample_is_reproduced_by_plain_onnxruntime(session: Any) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
     golden = json.loads(metadata["imaging_ft.golden"])
@@ -90,7 +111,7 @@ def test_it_is_one_small_file_at_opset_18(exported: Exported) -> None:
     dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
     assert all(isinstance(dim, str) for dim in dims[:3])
     assert dims[3] == 1
-    assert [output.name for output in model.graph.output] == ["logits", "probabilities"]
+    assert [output.name for output in model.graph.output] == ["logits", "probabilities", "distance"]
 
 
 def test_the_checksum_beside_it_is_its_own(exported: Exported) -> None:
