@@ -37,6 +37,8 @@ SIDE = 224
 LABELS = ("a", "b", "c", "d")
 SIZES = (256, 512, 1024)
 Run = Callable[[np.ndarray], Any]
+_SETTLE = 0.15
+"""Seconds in which the threads of the way before stop spinning; they would take a core from the next one."""
 
 
 def main() -> None:
@@ -90,8 +92,9 @@ def network(backbone: str, folder: Path, given: argparse.Namespace) -> dict[str,
         ways["torch eager"] = (lambda levels: plain(torch.from_numpy(levels).float()), {})
         compiled = torch.compile(plain, dynamic=False)
         ways["torch.compile"] = (lambda levels: compiled(torch.from_numpy(levels).float()), {})
-        if (openvino := _openvino(bare, given.threads)) is not None:
-            ways["OpenVINO"] = openvino
+        for precision in ("f32", "bf16"):  # by itself it takes bf16 where the CPU has it
+            if (openvino := _openvino(bare, given.threads, precision)) is not None:
+                ways[f"OpenVINO, {precision}"] = openvino
         return {
             name: {**facts, **timed} for (name, (_, facts)), timed in zip(ways.items(), times(ways, given), strict=True)
         }
@@ -144,14 +147,15 @@ def loaded(path: Path, name: str, threads: int, *, floats: bool = False) -> tupl
     return lambda levels: session.run([output], {name: levels.astype(np.float32) if floats else levels}), facts
 
 
-def _openvino(path: Path, threads: int) -> tuple[Run, dict[str, float]] | None:
+def _openvino(path: Path, threads: int, precision: str) -> tuple[Run, dict[str, float]] | None:
     try:
         openvino: Any = importlib.import_module("openvino")
     except ImportError:
         return None
     core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     began = time.perf_counter()
-    compiled = core.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"})
+    compiled = core.compile_model(path, "CPU", settings)
     facts = {"load_seconds": time.perf_counter() - began, "megabytes": path.stat().st_size / 1e6}
     request = compiled.create_infer_request()
     return lambda levels: request.infer({0: levels.astype(np.float32)}), facts
@@ -168,8 +172,11 @@ def times(ways: dict[str, tuple[Run, dict[str, float]]], given: argparse.Namespa
                 run(levels)
             taken[name, size] = []
     for _ in range(given.rounds):
-        for name, (run, _) in ways.items():
+        for name in rng.permutation(list(ways)).tolist():
+            run, _ = ways[name]
+            time.sleep(_SETTLE)
             for size, levels in batches.items():
+                run(levels)
                 end = time.perf_counter() + given.seconds / given.rounds
                 while time.perf_counter() < end:
                     began = time.perf_counter()
