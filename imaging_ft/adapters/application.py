@@ -14,13 +14,11 @@ from imaging_ft.adapters.body import deadline_of, read_body
 from imaging_ft.adapters.document import INFERRED, METRICS, TENSORS, describe, refusals
 from imaging_ft.adapters.gate import Gate
 from imaging_ft.adapters.predict_route import add_predict
-from imaging_ft.adapters.service import Service
-from imaging_ft.errors import UnknownModelError
+from imaging_ft.adapters.service import LOAD_OFF, Service
 from imaging_ft.inference.batching import Answer
 from imaging_ft.inference.models import Served
 from imaging_ft.types import Json
 
-_LOAD = "loading and unloading is off; start the service with --allow-load"
 _LARGE = 1 << 16
 """Bytes of a request, or values of an answer, from which on another thread works on it: others aren't kept waiting."""
 
@@ -45,7 +43,7 @@ def _health(app: FastAPI, service: Service) -> None:
 
     @app.get("/v2/health/ready", summary="Whether it takes requests.", responses=refusals(503))
     async def ready() -> Response:
-        if service.stopping or service.models.draining:
+        if service.ending:
             return refuse(503, "the service is stopping", {"retry-after": "1"})
         return JSONResponse({"ready": True})
 
@@ -62,14 +60,14 @@ def _protocol(app: FastAPI, service: Service) -> None:
         return {"name": "imaging_ft", "version": __version__, "extensions": ["binary_tensor_data", "model_repository"]}
 
     async def metadata(name: str, version: str | None = None) -> Json:
-        return oip.metadata(versioned(service, name, version))
+        return oip.metadata(service.versioned(name, version))
 
     async def ready(name: str, version: str | None = None) -> Json:
-        versioned(service, name, version)
+        service.versioned(name, version)
         return {"name": name, "ready": True}
 
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        served = versioned(service, name, version)
+        served = service.versioned(name, version)
         body = await read_body(request, service.limits)
         length = request.headers.get(oip.HEADER_LENGTH)
 
@@ -109,34 +107,21 @@ def _repository(app: FastAPI, service: Service, *, allow_load: bool) -> None:
 
     @app.post("/v2/repository/index", summary="The models that were loaded.", responses=refusals(401, 403, 429, 503))
     async def index() -> list[Json]:
-        return repository_index(service)
+        return service.index()
 
     @app.post("/v2/repository/models/{name}/load", summary="Load a model's file anew.", responses=refused)
     async def load(name: str) -> Response:
         if not allow_load:
-            return refuse(403, _LOAD)
+            return refuse(403, LOAD_OFF)
         await asyncio.to_thread(service.load, name)
         return JSONResponse({})
 
     @app.post("/v2/repository/models/{name}/unload", summary="Take a model away.", responses=refused)
     async def unload(name: str) -> Response:
         if not allow_load:
-            return refuse(403, _LOAD)
+            return refuse(403, LOAD_OFF)
         service.models.unload(name)
         return JSONResponse({})
-
-
-def repository_index(service: Service) -> list[Json]:
-    """Return each model that was loaded, with its version and whether it answers."""
-    there = service.models.names()
-    found: list[Json] = []
-    for name in service.paths:
-        if name in there:
-            version = str(service.models.get(name).version)
-            found.append({"name": name, "version": version, "state": "READY", "reason": ""})
-        else:
-            found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"})
-    return found
 
 
 def _page(app: FastAPI) -> None:
@@ -155,11 +140,3 @@ def _without_arguments(function: Callable[[], Awaitable[Response]]) -> Callable[
         return await function()
 
     return call
-
-
-def versioned(service: Service, name: str, version: str | None) -> Served:
-    """Return a model in a version, where one is named; raises UnknownModelError."""
-    served = service.models.get(name)
-    if version is not None and version != str(served.version):
-        raise UnknownModelError(f"{name!r} is served in version {served.version} alone, not {version!r}")
-    return served

@@ -92,7 +92,7 @@ class Gate:
             return 403, "a page of another site asked this of its visitor's browser; only the service's own may", {}
         if scope["path"] == METRICS:
             return None  # who watches wants to know why others are refused
-        if self._service.stopping or self._service.models.draining:
+        if self._service.ending:
             return 503, "the service is stopping; ask another one", {"retry-after": "1"}
         if self.inside >= self._service.limits.requests:
             return (

@@ -122,7 +122,7 @@ class Calls(grpc.GenericRpcHandler):
         name = self._methods.message("HealthCheckRequest", data).service
         if name not in {"", PROTOCOL, HEALTH, *self._service.models.names()}:
             raise RefusedError(grpc.StatusCode.NOT_FOUND, f"no service or model is named {name!r}")
-        stopping = self.stopping.is_set() or self._service.models.draining
+        stopping = self.stopping.is_set() or self._service.ending
         return self._made["HealthCheckResponse"](status="NOT_SERVING" if stopping else "SERVING").SerializeToString()
 
     async def _read(self, context: _Context) -> bytes:
@@ -195,7 +195,7 @@ class Calls(grpc.GenericRpcHandler):
                 grpc.StatusCode.UNAUTHENTICATED,
                 "no API key, or an unknown one; send authorization: Bearer KEY, or x-api-key: KEY, in the metadata",
             )
-        if self.stopping.is_set() or self._service.models.draining:
+        if self.stopping.is_set() or self._service.ending:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, _STOPPING)
 
 

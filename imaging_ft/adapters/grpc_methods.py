@@ -12,9 +12,8 @@ from google.protobuf.message import DecodeError
 
 from imaging_ft import __version__
 from imaging_ft.adapters import oip
-from imaging_ft.adapters.application import repository_index
 from imaging_ft.adapters.grpc_messages import Message, messages
-from imaging_ft.adapters.service import Service
+from imaging_ft.adapters.service import LOAD_OFF, Service
 from imaging_ft.errors import (
     ExpiredError,
     ImagingFtError,
@@ -34,7 +33,6 @@ _CONTENTS = {"UINT8": "uint_contents", "UINT16": "uint_contents", "FP32": "fp32_
 _LARGE = 1 << 20
 """Bytes from which on a request is read by another thread, so that others aren't kept waiting."""
 _PRIVATE = "imaging_ft.provenance"
-_LOAD = "loading and unloading is off; start the service with --allow-load"
 
 
 class RefusedError(Exception):
@@ -87,7 +85,7 @@ class Methods:
 
     async def infer(self, request: Message, call: Call) -> Message:
         """Return a ModelInferResponse; raises as `Service.infer`."""
-        served = self._served(request.model_name, request.model_version)
+        served = self._service.versioned(request.model_name, request.model_version)
         wanted = oip.input_of(served.runner)
 
         def read() -> tuple[list[Any], list[Json]]:
@@ -130,23 +128,25 @@ class Methods:
         return self._made["ServerLiveResponse"](live=True)
 
     async def _server_ready(self, _request: Message, _call: Call) -> Message:
-        return self._made["ServerReadyResponse"](ready=not self._service.models.draining)
+        return self._made["ServerReadyResponse"](ready=not self._service.ending)
 
     async def _model_ready(self, request: Message, _call: Call) -> Message:
         try:
-            self._served(request.name, request.version)
+            self._service.versioned(request.name, request.version)
         except UnknownModelError:
             return self._made["ModelReadyResponse"](ready=False)
-        return self._made["ModelReadyResponse"](ready=not self._service.models.draining)
+        return self._made["ModelReadyResponse"](ready=not self._service.ending)
 
     async def _server_metadata(self, _request: Message, _call: Call) -> Message:
         return self._made["ServerMetadataResponse"](name="imaging_ft", version=__version__, extensions=EXTENSIONS)
 
     async def _model_metadata(self, request: Message, _call: Call) -> Message:
-        return self._made["ModelMetadataResponse"](**oip.metadata(self._served(request.name, request.version)))
+        return self._made["ModelMetadataResponse"](
+            **oip.metadata(self._service.versioned(request.name, request.version))
+        )
 
     async def _model_config(self, request: Message, _call: Call) -> Message:
-        served = self._served(request.name, request.version)
+        served = self._service.versioned(request.name, request.version)
         found = oip.metadata(served)
         config = self._made["ModelConfig"](
             name=served.name,
@@ -163,7 +163,7 @@ class Methods:
 
     async def _model_statistics(self, request: Message, _call: Call) -> Message:
         names = [request.name] if request.name else self._service.models.names()
-        found = [self._statistics(self._served(name, request.version)) for name in names]
+        found = [self._statistics(self._service.versioned(name, request.version)) for name in names]
         return self._made["ModelStatisticsResponse"](model_stats=found)
 
     def _statistics(self, served: Served) -> Message:
@@ -190,7 +190,7 @@ class Methods:
         )
 
     async def _repository_index(self, request: Message, _call: Call) -> Message:
-        found = [one for one in repository_index(self._service) if one["state"] == "READY" or not request.ready]
+        found = [one for one in self._service.index() if one["state"] == "READY" or not request.ready]
         return self._made["RepositoryIndexResponse"](models=found)
 
     async def _load(self, request: Message, _call: Call) -> Message:
@@ -207,13 +207,7 @@ class Methods:
 
     def _check_load(self) -> None:
         if not self._allow_load:
-            raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, _LOAD)
-
-    def _served(self, name: str, version: str) -> Served:
-        served = self._service.models.get(name)
-        if version and version != str(served.version):
-            raise UnknownModelError(f"{name!r} is served in version {served.version} alone, not {version!r}")
-        return served
+            raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, LOAD_OFF)
 
 
 def status_of(error: ImagingFtError) -> tuple[grpc.StatusCode, tuple[tuple[str, str], ...]]:

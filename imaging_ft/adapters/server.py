@@ -65,7 +65,7 @@ def serve(
     address: Address,
     *,
     allow_load: bool = False,
-    ready: Callable[[int, int | None], None] = lambda *_: None,
+    ready: Ready = lambda *_: None,
 ) -> None:
     """Answer until a signal says to stop, then answer what was accepted, and return.
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from imaging_ft.adapters.heat import heat_png
 from imaging_ft.adapters.metrics import Metrics
 from imaging_ft.adapters.settings import Limits
 from imaging_ft.bundle import SALIENCY, SEPARATOR
-from imaging_ft.errors import ExpiredError, ImageError, InputError
+from imaging_ft.errors import ExpiredError, ImageError, InputError, UnknownModelError
 from imaging_ft.image import decode_image
 from imaging_ft.inference.activation import Activation, over_image
 from imaging_ft.inference.batching import Answer
@@ -27,6 +28,7 @@ from imaging_ft.inference.runner import Runner
 from imaging_ft.types import FloatImage, Json, Pixels
 
 T = TypeVar("T")
+LOAD_OFF = "loading and unloading is off; start the service with --allow-load"
 _LATE = "no answer before the deadline; ask for less at once, or allow more time"
 
 
@@ -71,9 +73,10 @@ class Service:
         self.paths: dict[str, Path] = {name: models.get(name).runner.path for name in models.names()}
         """Where each model was loaded from, also once it is unloaded."""
         self.stopping = False
-        """Whether it answers only what it has accepted."""
+        """Set once it answers only what it has accepted."""
         self._pool = ThreadPoolExecutor(limits.decoders, thread_name_prefix="decode")
         self._maps: dict[str, Activation] = {}
+        self._mapping = threading.Lock()
 
     async def predict_file(
         self, name: str, data: bytes, *, request_id: str, heatmap: bool = False, deadline: float | None = None
@@ -85,8 +88,10 @@ class Service:
         """
         deadline = self._deadline(deadline)
         given: list[Batch] = []
+        digests: list[str] = []
 
         def levels(runner: Runner) -> list[Batch]:
+            digests[:] = self._digests([data])
             given[:] = [runner.levels(self._decoded(data))]
             return given
 
@@ -96,13 +101,11 @@ class Service:
             self.metrics.images.labels(name, "error").inc()
             raise
         (answer,) = await self._answers(name, futures, deadline)
-        prediction = decided(served.runner.bundle, "", given[0], answer.outputs)
-        self.metrics.decided(name, prediction.status, labels_of(prediction))
+        prediction = self._decided(served, given[0], answer)
         found = None
         if heatmap:
             found = await self._in_time(lambda: self._heatmap(served, data, prediction, answer), deadline)
-        if self.audit is not None:
-            await self._record(self.audit, served, prediction, hashlib.sha256(data).hexdigest(), request_id)
+        await self._record(served, [prediction], digests, request_id, deadline)
         return Predicted(served, prediction, answer, found)
 
     async def infer(
@@ -115,19 +118,17 @@ class Service:
         """
         deadline = self._deadline(deadline)
         given: list[Batch] = []
+        digests: list[str] = []
 
         def levels(runner: Runner) -> list[Batch]:
+            digests[:] = self._digests(np.ascontiguousarray(image).data for image in images)
             given[:] = [runner.levels(image) if inside(runner) else runner.checked(image) for image in images]
             return given
 
         served, futures = await self._in_time(lambda: self.models.submit(name, levels, deadline=deadline), deadline)
         answers = await self._answers(name, futures, deadline)
-        for image, one, answer in zip(images, given, answers, strict=True):
-            prediction = decided(served.runner.bundle, "", one, answer.outputs)
-            self.metrics.decided(name, prediction.status, labels_of(prediction))
-            if self.audit is not None:
-                digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
-                await self._record(self.audit, served, prediction, digest, request_id)
+        predictions = [self._decided(served, one, answer) for one, answer in zip(given, answers, strict=True)]
+        await self._record(served, predictions, digests, request_id, deadline)
         return served, answers
 
     async def in_pool(self, work: Callable[[], T]) -> T:
@@ -151,6 +152,28 @@ class Service:
             "dataset": data.get("name") if isinstance(data, dict) else None,
             "report": self.reports.get(runner.sha256),
         }
+
+    @property
+    def ending(self) -> bool:
+        """Whether it takes no more."""
+        return self.stopping or self.models.draining
+
+    def versioned(self, name: str, version: str | None) -> Served:
+        """Return a model in a version, where one is named; raises UnknownModelError."""
+        served = self.models.get(name)
+        if version and version != str(served.version):
+            raise UnknownModelError(f"{name!r} is served in version {served.version} alone, not {version!r}")
+        return served
+
+    def index(self) -> list[Json]:
+        """Return each model that was loaded, with its version and whether it answers."""
+        there = self.models.names()
+        return [
+            {"name": name, "version": str(self.models.get(name).version), "state": "READY", "reason": ""}
+            if name in there
+            else {"name": name, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"}
+            for name in self.paths
+        ]
 
     def load(self, name: str) -> Served:
         """Load a model anew from where it was loaded before; raises InputError where no such was."""
@@ -197,19 +220,49 @@ class Service:
             self.metrics.answered(name, answer)
         return answers
 
-    async def _record(self, audit: AuditLog, served: Served, found: Prediction, digest: str, request_id: str) -> None:
-        """Write a prediction down before it's answered; what can't be recorded isn't said."""
-        record: Json = {
-            "request": request_id,
-            "model": served.name,
-            "model_sha256": served.runner.sha256,
-            "input_sha256": digest,
-            "status": found.status,
-            "label": found.label,
-            "probabilities": dict(zip(served.runner.bundle.names, found.probabilities or (), strict=True)),
-            "reason": found.reason,
-        }
-        await asyncio.wrap_future(audit.append(record))
+    def _decided(self, served: Served, levels: Batch, answer: Answer) -> Prediction:
+        found = decided(served.runner.bundle, "", levels, answer.outputs)
+        self.metrics.decided(served.name, found.status, labels_of(found))
+        return found
+
+    def _digests(self, inputs: Iterable[Any]) -> list[str]:
+        """Return each input's SHA-256, where it is to be recorded."""
+        return [] if self.audit is None else [hashlib.sha256(one).hexdigest() for one in inputs]
+
+    async def _record(
+        self,
+        served: Served,
+        predictions: Sequence[Prediction],
+        digests: Sequence[str],
+        request_id: str,
+        deadline: float,
+    ) -> None:
+        """Write predictions down before they are answered, all of a request at once; what can't be isn't said."""
+        if self.audit is None:
+            return
+        names = served.runner.bundle.names
+        written = [
+            asyncio.wrap_future(
+                self.audit.append(
+                    {
+                        "request": request_id,
+                        "model": served.name,
+                        "model_sha256": served.runner.sha256,
+                        "input_sha256": digest,
+                        "status": found.status,
+                        "label": found.label,
+                        "probabilities": dict(zip(names, found.probabilities or (), strict=True)),
+                        "reason": found.reason,
+                    }
+                )
+            )
+            for found, digest in zip(predictions, digests, strict=True)
+        ]
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await asyncio.gather(*written)
+        except TimeoutError as error:  # a disk that stalls; the record is still written
+            raise ExpiredError(_LATE) from error
 
     def _decoded(self, data: bytes) -> Pixels:
         """Return an upload's image: held only by a thread that decodes, or those that wait would fill the memory."""
@@ -227,10 +280,18 @@ class Service:
             positive: FloatImage = np.maximum(over_image(cells, image.shape[0], image.shape[1], bundle.input), 0)
             return heat_png(positive / max(float(positive.max()), 1e-12))
         runner = served.runner
-        if runner.sha256 not in self._maps:
-            opened = Activation.open(runner.path, runner.bundle, threads=1, sha256=runner.sha256)
-            self._maps[runner.sha256] = opened
-        return heat_png(self._maps[runner.sha256].map(image, label))
+        return heat_png(self._map_of(runner).map(image, label))
+
+    def _map_of(self, runner: Runner) -> Activation:
+        """Return what draws a model's maps, opened once; that of a model which has gone is let go."""
+        with self._mapping:
+            found = self._maps.get(runner.sha256)
+            if found is None:
+                found = Activation.open(runner.path, runner.bundle, threads=1, sha256=runner.sha256)
+                served = {self.models.get(name).runner.sha256 for name in self.models.names()}
+                self._maps = {sha256: kept for sha256, kept in self._maps.items() if sha256 in served}
+                self._maps[runner.sha256] = found
+            return found
 
 
 def inside(runner: Runner) -> bool:

@@ -137,7 +137,8 @@ def _check(path: Path) -> None:
     found = check_audit(path)
     for problem in found.problems:
         say(f"{path}: {problem}")
-    print(f"{found.records} predictions, from {found.first} to {found.last}")
+    span = f", from {found.first} to {found.last}" if found.records else ""
+    print(f"{found.records} predictions{span}")
     print(f"last chain  {found.chain}")
     if found.problems:
         raise GateError(f"{path}: not as it was written: {len(found.problems)} problems")

@@ -64,8 +64,7 @@ def open_network(
 ) -> tuple[Opened, Network]:
     """Return a session and what runs it, as `network_of` does; without CUDA graphs where one can't be captured.
 
-    Raises DeviceError where the GPU can't run even the
-    smallest batch, and what `start` raises.
+    Raises DeviceError where the GPU can't run even the smallest batch, and what `start` raises.
     """
     opened = start(graphs=True)
     if opened.graphs:

@@ -169,8 +169,9 @@ def _start_on_gpu(
 def gpu_providers(device: Device, tuning: Tuning | None, *, graph: bool) -> list[tuple[str, dict[str, str]]]:
     """Return onnxruntime's providers for a GPU, each with its options.
 
-    CUDA takes just the memory it's asked for and tries every algorithm once, since each batch size is run many times.
-    TensorRT keeps its engines: without them a start takes minutes.
+    CUDA takes just the memory it's asked for, and chooses kernels by heuristics: CUDA graphs over kernels that were
+    chosen by trial replay into memory that the trial had (docs/gpu.md). TensorRT keeps its engines: without them a
+    start takes minutes.
     """
     found: list[tuple[str, dict[str, str]]] = []
     for name in _PROVIDERS[device]:

@@ -58,7 +58,9 @@ class Page:
 
     def until(self, script: str) -> None:
         """Wait until an expression is true."""
-        self.run(f"(async () => {{ while (!({script})) await new Promise((go) => setTimeout(go, 5)); }})()")
+        turns = "let left = 6000; const turn = () => new Promise((go) => setTimeout(go, 5));"
+        never = f"if (!left--) throw new Error({json.dumps(f'never true: {script}')});"
+        self.run(f"(async () => {{ {turns} while (!({script})) {{ {never} await turn(); }} }})()")
 
     def choose(self, selector: str, *files: Path) -> None:
         """Choose files as the dialog of an input would."""
