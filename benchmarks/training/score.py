@@ -55,7 +55,7 @@ def write_bundle(model: Classifier, peer: Peer, out: Path) -> None:
         temporary.write_bytes(proto.SerializeToString())
 
 
-def measured(bundle: Path, card: Path, *, threads: int) -> Json:
+def measured(bundle: Path, card: Path | str, *, threads: int) -> Json:
     """Return what a bundle reaches on the test split, clean and in every synthetic cell.
 
     Raises DataError where the test split is too small for any metric.
