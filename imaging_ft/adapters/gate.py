@@ -31,8 +31,6 @@ class Gate:
         self._app = app
         self._service = service
         self._keys = keys
-        self.inside = 0
-        """Requests that were accepted and are not answered yet; probes aside."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
@@ -59,7 +57,7 @@ class Gate:
         refused = None if probe else self._refusal(scope, headers)
         accepted = not probe and refused is None
         self._service.metrics.in_flight.inc()
-        self.inside += accepted
+        self._service.inside += accepted
         try:
             if refused is not None:
                 await _refuse(told, *refused)
@@ -76,7 +74,7 @@ class Gate:
             if not begun:
                 await _refuse(told, 500, BROKEN, {})
         finally:
-            self.inside -= accepted
+            self._service.inside -= accepted
             self._service.metrics.in_flight.dec()
             self._service.metrics.requests.labels("http", str(code)).inc()
             if not probe:
@@ -94,7 +92,7 @@ class Gate:
             return None  # who watches wants to know why others are refused
         if self._service.ending:
             return 503, "the service is stopping; ask another one", {"retry-after": "1"}
-        if self.inside >= self._service.limits.requests:
+        if self._service.inside >= self._service.limits.requests:
             return (
                 429,
                 f"{self._service.limits.requests} requests are being answered already; try again",

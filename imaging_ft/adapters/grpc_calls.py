@@ -44,7 +44,6 @@ class Calls(grpc.GenericRpcHandler):
         self._keys = keys
         self._methods = Methods(service, allow_load=allow_load)
         self._made = messages()
-        self._inside = 0
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return what answers a method; None for UNIMPLEMENTED."""
@@ -141,15 +140,15 @@ class Calls(grpc.GenericRpcHandler):
     def _room(self, *, counted: bool) -> Iterator[None]:
         """Count what is being answered; raises RefusedError where that is too much."""
         most = self._service.limits.requests
-        if counted and self._inside >= most:
+        if counted and self._service.inside >= most:
             raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{most} requests are being answered already; try again"
             )
-        self._inside += counted
+        self._service.inside += counted
         try:
             yield
         finally:
-            self._inside -= counted
+            self._service.inside -= counted
 
     async def _gated(self, path: str, context: _Context, work: Callable[[Call], Awaitable[T]]) -> T:
         """Refuse a call, or return what `work` gives for it; a failure ends the call with a status that says why."""

@@ -171,16 +171,12 @@ class Methods:
         metrics = self._service.metrics
         images, queued = _count_and_ns(metrics.queue, served.name)
         _, computed = _count_and_ns(metrics.compute, served.name)
-        failed = sum(
-            int(sample.value)
-            for family in metrics.images.collect()
-            for sample in family.samples
-            if sample.name.endswith("_total") and sample.labels == {"model": served.name, "status": "error"}
-        )
+        failed = round(_total(metrics.images, model=served.name, status="error"))
         return self._made["ModelStatistics"](
             name=served.name,
             version=str(served.version),
             inference_count=images,
+            execution_count=round(_total(metrics.batches, model=served.name)),
             inference_stats={
                 "success": {"count": images, "ns": queued + computed},
                 "fail": {"count": failed},
@@ -265,6 +261,15 @@ def _deadline(request: Message, call: Call) -> float | None:
 def _configured(tensor: Json) -> Json:
     """Return a tensor as Triton's model configuration writes it: without the batch."""
     return {"name": tensor["name"], "data_type": f"TYPE_{tensor['datatype']}", "dims": tensor["shape"][1:]}
+
+
+def _total(counter: Any, **labels: str) -> float:
+    return sum(
+        sample.value
+        for family in counter.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.labels == labels
+    )
 
 
 def _count_and_ns(histogram: Any, model: str) -> tuple[int, int]:

@@ -29,6 +29,7 @@ class Metrics:
         self.batch = Histogram(
             "imaging_ft_batch_images", "In the batch of an image.", ["model"], buckets=_BATCHES, **own
         )
+        self.batches = Counter("imaging_ft_batches_total", "Batches that ran.", ["model"], **own)
         self.waiting = Gauge("imaging_ft_images_waiting", "Images that wait for a batch.", ["model"], **own)
         self.info = Gauge("imaging_ft_model_info", "1 for each model.", ["model", "version", "sha256", "device"], **own)
 
@@ -37,6 +38,7 @@ class Metrics:
         self.queue.labels(model).observe(answer.queued)
         self.compute.labels(model).observe(answer.computed)
         self.batch.labels(model).observe(answer.batch)
+        self.batches.labels(model).inc(1 / answer.batch)  # each of its images counts a share
 
     def decided(self, model: str, status: str, labels: list[str]) -> None:
         """Count what was said of an image."""

@@ -128,25 +128,25 @@ async def _serve(app: Gate, service: Service, address: Address, *, allow_load: b
         await asyncio.sleep(0.01)
     ready(port, grpc_port)
     await asyncio.wait([task, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
-    await _drain(app, service, http, beside)
+    await _drain(service, http, beside)
     await task
 
 
-async def _drain(app: Gate, service: Service, http: "_Http", beside: Any) -> None:
+async def _drain(service: Service, http: "_Http", beside: Any) -> None:
     """Take no more, and wait until what was accepted is answered.
 
     HTTP listens until then: who still asks gets a 503 and can ask another, where a closed socket would cut them off.
     """
-    LOG.info(json.dumps({"message": "stopping: answering what was accepted", "requests": app.inside}))
+    LOG.info(json.dumps({"message": "stopping: answering what was accepted", "requests": service.inside}))
     service.stopping = True
     seconds = service.limits.drain_seconds
     now = asyncio.get_running_loop().time
     end = now() + seconds
     ending = asyncio.create_task(beside.stop(seconds)) if beside is not None else None
-    while (app.inside or (ending is not None and not ending.done())) and now() < end and not http.force_exit:
+    while (service.inside or (ending is not None and not ending.done())) and now() < end and not http.force_exit:
         await asyncio.sleep(0.02)
-    if app.inside:
-        LOG.warning(json.dumps({"message": "ending before all was answered", "requests": app.inside}))
+    if service.inside:
+        LOG.warning(json.dumps({"message": "ending before all was answered", "requests": service.inside}))
     if beside is not None and http.force_exit:
         await beside.stop(0)
     elif ending is not None:

@@ -74,6 +74,8 @@ class Service:
         """Where each model was loaded from, also once it is unloaded."""
         self.stopping = False
         """Set once it answers only what it has accepted."""
+        self.inside = 0
+        """Requests that were accepted and are not answered yet, over HTTP and gRPC; probes aside."""
         self._pool = ThreadPoolExecutor(limits.decoders, thread_name_prefix="decode")
         self._maps: dict[str, Activation] = {}
         self._mapping = threading.Lock()

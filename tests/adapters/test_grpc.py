@@ -148,6 +148,7 @@ def test_the_statistics_count_images(client: Any) -> None:
     client.infer("net", [tensor(IMAGES)])
     after = client.get_inference_statistics().model_stats[0]
     assert after.inference_count - before.inference_count == len(IMAGES)
+    assert 1 <= after.execution_count - before.execution_count <= len(IMAGES)
     assert after.inference_stats.compute_infer.ns > before.inference_stats.compute_infer.ns
 
 

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
+from imaging_ft.adapters.application import create_app
 from imaging_ft.adapters.grpc_server import GrpcServer
 from imaging_ft.adapters.server import Address
 from imaging_ft.adapters.service import Service
@@ -150,6 +152,9 @@ def test_more_than_is_allowed_at_once_is_refused_and_what_was_accepted_is_answer
                 await client.infer("net", [tensor(IMAGES)])
             assert code_of(caught.value) == "RESOURCE_EXHAUSTED"
             assert await client.is_server_ready()
+            app: Any = create_app(held.service)
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as beside:
+                assert (await beside.get("/v1/models")).status_code == 429  # one count for both
             held.go.set()
             answers = await asyncio.gather(*accepted)
             assert all(answer.as_numpy("probabilities").shape == (5, 3) for answer in answers)
