@@ -40,6 +40,8 @@ class Calls(grpc.GenericRpcHandler):
     def __init__(self, service: Service, keys: Keys, *, allow_load: bool) -> None:
         self.stopping = asyncio.Event()
         """Once set, streams end; what is being answered still is."""
+        self.under_way = 0
+        """Calls that haven't ended, probes and refused ones among them."""
         self._service = service
         self._keys = keys
         self._methods = Methods(service, allow_load=allow_load)
@@ -161,6 +163,7 @@ class Calls(grpc.GenericRpcHandler):
         left = context.time_remaining()
         code, why = grpc.StatusCode.OK, ""
         self._service.metrics.in_flight.inc()
+        self.under_way += 1
         try:
             if path not in PROBES:
                 self._refuse(metadata)
@@ -177,6 +180,7 @@ class Calls(grpc.GenericRpcHandler):
             code, why = grpc.StatusCode.INTERNAL, "something went wrong here; the log has it under this request's id"
             LOG.error(json.dumps({"request": request_id, "error": type(error).__name__}), exc_info=error)
         finally:
+            self.under_way -= 1
             self._service.metrics.in_flight.dec()
             if path != STREAM:  # which counts its messages
                 self._service.metrics.requests.labels("grpc", code.name).inc()

@@ -1,5 +1,7 @@
 """The Open Inference Protocol over gRPC, beside HTTP in one process and over the same service."""
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -54,6 +56,12 @@ class GrpcServer:
         return cls(server, calls, port)
 
     async def stop(self, seconds: float) -> None:
-        """Take no more calls, and return once those under way are answered, or after so many seconds."""
+        """Take no more calls, and return once those under way are answered, or after so many seconds.
+
+        It listens until then: who still calls is told UNAVAILABLE, and not cut off.
+        """
         self._calls.stopping.set()
-        await self._server.stop(seconds)
+        end = time.monotonic() + seconds
+        while self._calls.under_way and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        await self._server.stop(max(0.0, end - time.monotonic()))

@@ -57,7 +57,7 @@ def decided(bundle: Bundle, image: str, levels: Batch, outputs: dict[str, Any]) 
     distance = float(np.ravel(outputs[DISTANCE])[0]) if DISTANCE in outputs else None
     why = rejection(bundle, levels, distance=distance)
     if why is not None:
-        return Prediction(image, "rejected", probabilities=tuple(values.tolist()), reason=why)
+        return Prediction(image, "rejected", probabilities=tuple(values.tolist()), reason=str(why))
     said = bundle.decide(values[np.newaxis])[0]
     label = SEPARATOR.join(name for name, there in zip(bundle.names, said.tolist(), strict=True) if there)
     probability = float((values[said] if said.any() else values).max())

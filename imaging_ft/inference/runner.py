@@ -1,7 +1,7 @@
 """The runner: a bundle, opened on a device, that takes stored images and gives probabilities."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.bundle import INPUT, LEVELS, LOGITS, PROBABILITIES, Bundle
+from imaging_ft.bundle import DISTANCE, INPUT, LEVELS, LOGITS, PROBABILITIES, Bundle
 from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, InputError
 from imaging_ft.inference.model_file import ModelFile
 from imaging_ft.inference.network import MAX_BATCH, SIZES, Batch, Network, Outputs, open_network
 from imaging_ft.inference.parts import split
 from imaging_ft.inference.providers import Device, Opened, Tuning, engine_cache, open_session
+from imaging_ft.inference.rejection import Rejection, rejection
 from imaging_ft.preprocess import conform, prepare
 from imaging_ft.types import Pixels, Precision
 
@@ -206,11 +207,27 @@ class Runner:
 
         Raises InputError where an image is of another kind, or a probability is no number.
         """
-        found = np.empty((len(images), len(self.bundle.labels)), np.float32)
+        found = [outputs[PROBABILITIES] for _, outputs in self._batches(images, [PROBABILITIES])]
+        return np.concatenate(found) if found else np.empty((0, len(self.bundle.labels)), np.float32)
+
+    def judge(self, images: Sequence[Pixels]) -> tuple[Probabilities, list[Rejection | None]]:
+        """Return probabilities as `predict` does, and why the bundle's bounds reject an image, for each that they do.
+
+        Raises as `predict` does.
+        """
+        wanted = [PROBABILITIES, *([DISTANCE] if DISTANCE in self.outputs else [])]
+        found: list[Probabilities] = [np.empty((0, len(self.bundle.labels)), np.float32)]
+        why: list[Rejection | None] = []
+        for levels, outputs in self._batches(images, wanted):
+            found.append(outputs[PROBABILITIES])
+            distances = np.ravel(outputs[DISTANCE]).tolist() if DISTANCE in outputs else [None] * len(levels)
+            why += [rejection(self.bundle, *pair) for pair in zip(levels, distances, strict=True)]
+        return np.concatenate(found), why
+
+    def _batches(self, images: Sequence[Pixels], outputs: Sequence[str]) -> Iterator[tuple[Batch, Outputs]]:
         for start in range(0, len(images), MAX_BATCH):
             levels = np.stack([self.levels(image) for image in images[start : start + MAX_BATCH]])
-            found[start : start + len(levels)] = self.run(levels, [PROBABILITIES])[PROBABILITIES]
-        return found
+            yield levels, self.run(levels, outputs)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def describe(
         conditions=_condition_infos(suite, bundle),
         positive=[name for name in named if name in bundle.names],
         warnings=_warnings(subject, bundle, suite),
+        rejects=bundle.quality is not None or bundle.ood is not None,
         recorded=list(recorded),
         measured=list(MEASURES),
     )

@@ -225,7 +225,7 @@ def metric_names(labels: Sequence[str]) -> list[str]:
     by_label = [
         f"{kind}[{label}]" for kind in ("sensitivity", "specificity", "auroc", "auprc", *at) for label in labels
     ]
-    return ["accuracy", "balanced_accuracy", "macro_f1", "brier", "ece", *by_label]
+    return ["accuracy", "balanced_accuracy", "macro_f1", "brier", "ece", "rejected", "accuracy_answered", *by_label]
 
 
 def exit_code(gates: Sequence[Gate]) -> int:

@@ -98,7 +98,8 @@ def measure(
         truth = targets(subject.samples, bundle.names, bundle.task) > 0
         paths = tables_of(folder)[: len(runners)]
         (folder / OTHER_PREDICTIONS).unlink(missing_ok=True)
-        for one, path, probabilities in zip(runners, paths, measured.probabilities, strict=True):
+        found = zip(runners, paths, measured.probabilities, measured.rejected, strict=True)
+        for one, path, probabilities, rejected in found:
             write_predictions(
                 path,
                 describe(one, subject, conditions, truth=truth, recorded=recorded.columns, created=created),
@@ -107,6 +108,7 @@ def measure(
                 truth=truth,
                 settings=[setting.conditions for setting in settings],
                 probabilities=probabilities,
+                rejected=rejected,
                 observed=pl.DataFrame([*recorded.iter_columns(), *measured.pixels.iter_columns()]),
             )
         report = reassemble(*paths, cross=cross, requirements=requirements, track=track)

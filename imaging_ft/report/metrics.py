@@ -39,7 +39,7 @@ def evidence(rows: Scored, labels: Sequence[str], *, task: Task) -> Evidence:
     An image is right where every class is. A class that doesn't occur has no sensitivity, and balanced accuracy is
     the mean sensitivity over those that do; of a multi-label task it is the mean of (sensitivity + specificity) / 2
     over the classes that some images show and some don't. AUROC and average precision (`auprc`) of a class need
-    images with it and without.
+    images with it and without. Every metric but `accuracy_answered` counts rejected images too, by what would be said.
     """
     n, units = len(rows.truth), rows.units
     if n < UNDEFINED_BELOW:
@@ -65,6 +65,7 @@ def evidence(rows: Scored, labels: Sequence[str], *, task: Task) -> Evidence:
     metrics.update(precisions)
     metrics["brier"] = brier(rows, task=task)
     metrics["ece"] = calibration_error(rows, task=task)
+    metrics.update(rejection(rows))
     low = n < LOW_BELOW or few or units.count < MIN_GROUPS
     return Evidence(n=n, groups=units.count, status=Status.LOW_N if low else Status.OK, metrics=metrics)
 
@@ -74,6 +75,23 @@ def accuracy(rows: Scored) -> Estimate:
     if rows.units.codes is None:
         return wilson(int(np.count_nonzero(rows.right)), len(rows.right))
     return proportion(rows.units.counts(rows.right), rows.units.sizes)[0]
+
+
+def rejection(rows: Scored) -> dict[str, Estimate]:
+    """Return the share of images that the model's bounds reject, and its accuracy on the others.
+
+    That is left out where so few are answered that no metric of them would be shown.
+    """
+    if rows.rejected is None:
+        return {}
+    if rows.units.codes is None:
+        share = wilson(int(np.count_nonzero(rows.rejected)), len(rows.rejected))
+    else:
+        share = proportion(rows.units.counts(rows.rejected), rows.units.sizes)[0]
+    answered = ~rows.rejected
+    if np.count_nonzero(answered) < UNDEFINED_BELOW:
+        return {"rejected": share}
+    return {"rejected": share, "accuracy_answered": accuracy(rows.take(np.flatnonzero(answered)))}
 
 
 def shares(rows: Scored, labels: Sequence[str], *, task: Task, units: Units | None = None) -> list[Share]:

@@ -17,6 +17,7 @@ from imaging_ft.report.sections.failures import failures
 from imaging_ft.report.sections.observed import observed
 from imaging_ft.report.sections.overall import overall
 from imaging_ft.report.sections.reading import limitations, reading
+from imaging_ft.report.sections.rejection import rejection
 from imaging_ft.report.sections.verdict import gate_summary, multilabel, verdict, verdict_kind
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _parts(report: Report, pictures: Sequence["Pictures"]) -> list[Part]:
         Part("estimated", "Measured", observed(report, "measured"), "observed", "measured"),
         Part("calibration", "Calibration", calibration(report)),
         Part("coverage", "Risk and coverage", coverage(report)),
+        Part("rejection", "Rejection", rejection(report)),
         Part("against", "The other model", comparison(report)),
         Part("slices", "Discovered slices", report.discovered),
         Part("failures", "Worst failures", shown_failures),

@@ -23,6 +23,7 @@ from imaging_ft.data import Sample
 from imaging_ft.errors import InputError
 from imaging_ft.image import read_image
 from imaging_ft.inference.ahead import ahead
+from imaging_ft.inference.rejection import REASONS
 from imaging_ft.inference.runner import Runner
 from imaging_ft.preprocess import InputSpec, conform
 from imaging_ft.report.pixels import MEASURES, measure_pixels
@@ -30,9 +31,14 @@ from imaging_ft.types import Json, Pixels, Track, silent
 
 FOLDER = ".measuring"
 """In a report's folder, while it is being measured."""
+_FORM = 2
+"""Of the arrays that are kept; those of another form aren't taken up."""
 _KEY = "key.json"
 _MOST_PIXELS = 1 << 24
 """In the changed copies of one image that are in memory at once."""
+
+Codes = npt.NDArray[np.uint8]
+_Form = tuple[tuple[int, ...], type[np.float32 | np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Measured:
 
     probabilities: list[npt.NDArray[np.float32]]
     """By model: [images, settings, classes]."""
+    rejected: list[Codes]
+    """By model: [images, settings], the place of the reason in REASONS, from 1; 0 where the image was let through."""
     pixels: pl.DataFrame
     """A row for each image: `pixels.MEASURES` of it as it is."""
 
@@ -61,23 +69,27 @@ def predict_settings(
     `hashes` are the images' SHA-256 by sample id, which tell whether it is another.
     """
     key: Json = {
+        "form": _FORM,
         "tool": __version__,
         "models": [runner.sha256 for runner in runners],
         "images": [[sample.id, hashes[sample.id]] for sample in samples],
         "settings": [setting.conditions for setting in settings],
         "seed": seed,
     }
-    shapes = [(len(samples), len(settings), len(runner.bundle.labels)) for runner in runners]
-    kept = _Kept.open(keep, key, [*shapes, (len(samples), len(MEASURES))])
+    shape = (len(samples), len(settings))
+    wanted: list[_Form] = [((*shape, len(runner.bundle.labels)), np.float32) for runner in runners]
+    wanted += [(shape, np.uint8) for _ in runners]
+    kept = _Kept.open(keep, key, [*wanted, ((len(samples), len(MEASURES)), np.float32)])
     *found, pixels = kept.arrays
+    probabilities, rejected = found[: len(runners)], found[len(runners) :]
 
     def one(position: int) -> None:
         sample = samples[position]
         image = read_image(sample.path)
         said = _said(runners, image, settings, sample_id=sample.id, seed=seed)
         measures = measure_pixels(conform(image, runners[0].bundle.input), window=runners[0].bundle.input.window)
-        for array, values in zip(found, said, strict=True):
-            array[position] = values
+        for number, (values, codes) in enumerate(said):
+            probabilities[number][position], rejected[number][position] = values, codes
         pixels[position] = [measures.get(name, np.nan) for name in MEASURES]
         kept.done[position] = 1  # last: a row that a kill cut off doesn't count
 
@@ -86,24 +98,29 @@ def predict_settings(
     for _ in track(ahead(one, left, workers=cores, most=4 * cores), "measuring", len(left)):
         pass
     table = pl.DataFrame({name: pixels[:, column] for column, name in enumerate(MEASURES)})
-    return Measured([np.array(array) for array in found], table.fill_nan(None))
+    copies = [[np.array(array) for array in arrays] for arrays in (probabilities, rejected)]
+    return Measured(*copies, pixels=table.fill_nan(None))
 
 
 def _said(
     runners: Sequence[Runner], image: Pixels, settings: Sequence[Setting], *, sample_id: str, seed: int
-) -> list[npt.NDArray[np.float32]]:
-    """Return what each model says of one image in each setting: [settings, classes]."""
+) -> list[tuple[npt.NDArray[np.float32], Codes]]:
+    """Return what each model says of an image in each setting [settings, classes], and why it rejects it [settings]."""
     specs = [runner.bundle.input for runner in runners]
-    found = [np.empty((len(settings), len(runner.bundle.labels)), np.float32) for runner in runners]
+    found = [
+        (np.empty((len(settings), len(runner.bundle.labels)), np.float32), np.zeros(len(settings), np.uint8))
+        for runner in runners
+    ]
     step = max(1, _MOST_PIXELS // (image.shape[0] * image.shape[1]))
     for start in range(0, len(settings), step):
         chosen = settings[start : start + step]
         changed: dict[Any, list[Pixels]] = {}
-        for runner, spec, values in zip(runners, specs, found, strict=True):
+        for runner, spec, (values, codes) in zip(runners, specs, found, strict=True):
             form = (spec.channels, spec.dtype, spec.window)
             if form not in changed:
                 changed[form] = _changed(image, spec, chosen, sample_id=sample_id, seed=seed)
-            values[start : start + step] = runner.predict(changed[form])
+            values[start : start + step], why = runner.judge(changed[form])
+            codes[start : start + step] = [0 if one is None else REASONS.index(one.kind) + 1 for one in why]
     return found
 
 
@@ -122,21 +139,20 @@ class _Kept:
     """[images], 1 where the image's rows are filled."""
 
     @classmethod
-    def open(cls, folder: Path | None, key: Json, shapes: Sequence[tuple[int, ...]]) -> "_Kept":
-        count = shapes[0][0]
+    def open(cls, folder: Path | None, key: Json, forms: Sequence[_Form]) -> "_Kept":
+        count = forms[0][0][0]
         if folder is None:
-            return cls([np.full(shape, np.nan, np.float32) for shape in shapes], np.zeros(count, np.uint8))
-        names = [f"{number}.npy" for number in range(len(shapes))]
+            return cls([np.zeros(shape, dtype) for shape, dtype in forms], np.zeros(count, np.uint8))
+        names = [f"{number}.npy" for number in range(len(forms))]
         try:
             if _same(folder / _KEY, key):
                 arrays = [np.load(folder / name, mmap_mode="r+") for name in [*names, "done.npy"]]
                 return cls(arrays[:-1], arrays[-1])
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            wanted = [(name, shape, np.float32) for name, shape in zip(names, shapes, strict=True)]
             arrays = [
                 np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=shape)
-                for name, shape, dtype in [*wanted, ("done.npy", (count,), np.uint8)]
+                for name, (shape, dtype) in zip([*names, "done.npy"], [*forms, ((count,), np.uint8)], strict=True)
             ]
             # Last: a folder without it is of a measurement that had not begun.
             (folder / _KEY).write_text(json.dumps(key), encoding="utf-8")

@@ -20,6 +20,7 @@ from imaging_ft.report.store import (
     CLEAN,
     METADATA,
     PREFIX,
+    REJECTED,
     SCHEMA,
     UNKNOWN,
     About,
@@ -72,15 +73,18 @@ def read_predictions(path: Path) -> Predictions:
     if len(twice):
         name, where = names[int(images[twice[0]])], setting_name(settings[int(of_setting[twice[0]])])
         raise DataError(f"{path}: image {name!r} stands twice in setting {where}; keep one row of each")
+    rejected = _rejected(table, about)
     found = about or _about(path, table, labels, task, settings, truth[: starts[1]], groups, extra)
     said = decide(probabilities, task=task, thresholds=thresholds_of(found.model))
+    if rejected is not None and order is not None:
+        rejected = rejected[order]
     clean = np.arange(starts[1]) if order is None else order[: starts[1]]
     observed = table.select(extra)[clean] if extra else pl.DataFrame()
     return Predictions(
         about=found,
         settings=tuple(settings),
         starts=tuple(starts.tolist()),
-        rows=Scored(truth, probabilities, said, groups),
+        rows=Scored(truth, probabilities, said, groups, rejected),
         images=images,
         names=names,
         recorded=observed.select(found.recorded),
@@ -111,7 +115,9 @@ def _others(schema: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def _load(path: Path, schema: Sequence[str], labels: Sequence[str], extra: Sequence[str]) -> pl.DataFrame:
-    texts = [pl.col(name).cast(pl.String) for name in ("image", "group", "truth", "setting") if name in schema]
+    texts = [
+        pl.col(name).cast(pl.String) for name in ("image", "group", "truth", "setting", "status") if name in schema
+    ]
     shares = [pl.col(f"{PREFIX}{label}").cast(pl.Float32) for label in labels]
     sha = [pl.col("model_sha256").cast(pl.String).first().alias(_SHA)] if "model_sha256" in schema else []
     try:
@@ -201,6 +207,14 @@ def _groups(table: pl.DataFrame, images: Ints) -> Ints:
         return images
     values, codes = _coded(table["group"])
     return np.where(codes < 0, len(values) + images, codes)
+
+
+def _rejected(table: pl.DataFrame, about: About | None) -> Said | None:
+    """Return which rows the model's bounds reject; None where it has none, or nothing says so."""
+    if "status" not in table.columns or (about is not None and not about.rejects):
+        return None
+    found = (table["status"] == REJECTED).fill_null(value=False).to_numpy()
+    return found if about is not None or found.any() else None
 
 
 def _rising(images: Ints) -> bool:

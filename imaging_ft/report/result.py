@@ -52,7 +52,8 @@ class Evidence(Written):
     status: Status
     metrics: dict[str, Estimate]
     """`accuracy`, `balanced_accuracy`, `macro_f1`, `sensitivity[<label>]`, `specificity[<label>]`, `auroc[<label>]`,
-    `auprc[<label>]` (a label against the rest), `brier`, `ece`, and where operating points were chosen
+    `auprc[<label>]` (a label against the rest), `brier`, `ece`; of a model that rejects images `rejected`, the share of
+    images that it does, and `accuracy_answered`, on the others alone; and where operating points were chosen
     `sensitivity_at_threshold[<label>]` and `specificity_at_threshold[<label>]`; empty if undefined.
 
     Of a multi-label task, accuracy is the share of images on which every label is right, and balanced accuracy the

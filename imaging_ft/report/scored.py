@@ -27,11 +27,18 @@ class Scored:
     """[n, classes]: what the model says, by the largest probability or, in a multi-label task, by thresholds."""
     groups: Ints
     """[n] codes from 0, with gaps or without; images are independent where no code occurs twice."""
+    rejected: Said | None = None
+    """[n]: what the model's bounds reject; None where it has none."""
 
     def take(self, positions: Ints | slice) -> "Scored":
         """Return the rows at `positions`, where a boolean [n] holds, or of a slice (without copying)."""
+        rejected = self.rejected[positions] if self.rejected is not None else None
         return Scored(
-            self.truth[positions], self.probabilities[positions], self.said[positions], self.groups[positions]
+            self.truth[positions],
+            self.probabilities[positions],
+            self.said[positions],
+            self.groups[positions],
+            rejected,
         )
 
     @cached_property

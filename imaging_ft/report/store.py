@@ -9,6 +9,7 @@ A report is made from this table alone, so that it can be made again, or from pr
 | `image` | the image's name; without it every row is another image |
 | `group` | patient, series or camera; without it every image stands for itself |
 | `setting` | `clean`, `low_dose@3`, or `low_dose@3,roll@5`; without it every row is clean |
+| `status` | `ok`, or `rejected` where the model's bounds reject the image; without it nothing is |
 | any other | a recorded condition of the clean rows |
 
 A table that a report wrote also holds the columns of `imaging-ft predict`, and says in its metadata what was measured.
@@ -19,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from imaging_ft.bundle import DEFAULT_THRESHOLD, SEPARATOR, Said, decide
 from imaging_ft.config import reason
 from imaging_ft.errors import InputError
+from imaging_ft.inference.rejection import REASONS
 from imaging_ft.report.metrics import Scored
 from imaging_ft.report.result import ConditionInfo, DatasetInfo, ModelInfo, Written
 from imaging_ft.types import Floats, Ints, Task
@@ -32,6 +35,7 @@ SCHEMA = "imaging_ft.predictions/1"
 METADATA = "imaging_ft.predictions"
 PREFIX = "p_"
 CLEAN = "clean"
+REJECTED = "rejected"
 UNKNOWN = "not recorded"
 _OF_PREDICT = ("status", "label", "probability", "reason", "model_sha256")
 _OWN = ("image", "group", "truth", "setting", *_OF_PREDICT)
@@ -51,6 +55,8 @@ class About(Written):
     conditions: list[ConditionInfo]
     positive: list[str]
     warnings: list[str]
+    rejects: bool = False
+    """Whether the model has bounds by which it rejects images; where it has none, nothing is said of rejection."""
     recorded: list[str]
     """The columns that were recorded …"""
     measured: list[str]
@@ -115,18 +121,20 @@ def write_predictions(
     truth: Said,
     settings: Sequence[Conditions],
     probabilities: Floats,
+    rejected: npt.NDArray[np.uint8],
     observed: pl.DataFrame,
 ) -> None:
     """Write the table of a measurement: probabilities [images, settings, classes], truth [images, classes].
 
-    `observed` has a row for each image and the columns `about.recorded` and `about.measured`. Raises InputError where
-    the file can't be written.
+    `rejected` [images, settings] is 0, or the place of a reason in REASONS, from 1. `observed` has a row for each image
+    and the columns `about.recorded` and `about.measured`. Raises InputError where the file can't be written.
     """
     labels, task = about.model.labels, Task(about.model.task)
     said = decide(probabilities.reshape(-1, len(labels)), task=task, thresholds=thresholds_of(about.model)).reshape(
         probabilities.shape
     )
     shown = _texts(truth, labels)
+    reasons = pl.Series([None, *REASONS], dtype=pl.String)
     parts = [
         pl.DataFrame(
             {
@@ -134,14 +142,16 @@ def write_predictions(
                 "group": groups,
                 "setting": [setting_name(conditions)] * len(images),
                 "truth": shown,
-                "status": ["ok"] * len(images),
+                "status": pl.Series(np.where(rejected[:, number], REJECTED, "ok").tolist()),
                 "label": _texts(said[:, number], labels),
                 "probability": _of_said(probabilities[:, number], said[:, number]),
                 **{f"{PREFIX}{label}": probabilities[:, number, column] for column, label in enumerate(labels)},
-                "reason": pl.Series([None] * len(images), dtype=pl.String),
+                "reason": reasons.gather(rejected[:, number].astype(np.uint32)),
                 "model_sha256": [about.model.sha256] * len(images),
             }
-        ).hstack(observed)
+        )
+        .with_columns(pl.when(pl.col("status") == "ok").then(pl.col("label", "probability")))
+        .hstack(observed)
         for number, conditions in enumerate(settings)
     ]
     temporary = path.with_name(f".{path.name}.part")

@@ -20,7 +20,7 @@ from imaging_ft.report.wording import (
 )
 
 _TITLES = {"pass": "passed", "fail": "failed", "insufficient": "not enough evidence", "none": "measured"}
-_SUMMARIES = ("accuracy", "balanced_accuracy", "macro_f1", "brier", "ece")
+_SUMMARIES = ("accuracy", "balanced_accuracy", "macro_f1", "brier", "ece", "rejected", "accuracy_answered")
 _MOST_GATES = 8
 _MOST_POSITIVE = 3
 _WORST = 5

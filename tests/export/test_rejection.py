@@ -130,7 +130,7 @@ def test_what_is_no_picture_is_rejected_with_its_reason(exported: Exported) -> N
     ]:
         found = rejection(bundle, levels.astype(np.uint8), distance=0.0)
         assert found is not None
-        assert any(found.startswith(each) for each in reason.split("|")), found
+        assert any(str(found).startswith(each) for each in reason.split("|")), found
     assert bundle.ood is not None
     for far in (bundle.ood.threshold * 2, float("nan")):
         assert str(rejection(bundle, seen, distance=far)).startswith("unlike the training images")

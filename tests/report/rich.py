@@ -65,6 +65,8 @@ def metrics(value: float, n: int, labels: Sequence[str]) -> dict[str, Estimate]:
         "macro_f1": estimate(value * 0.95, n, "jackknife_by_group"),
         "brier": estimate((1 - value) * 0.8 + 0.02, n, "jackknife_by_group"),
         "ece": estimate((1 - value) * 0.5 + 0.01, n * 4, "jackknife_by_group"),
+        "rejected": estimate((1 - value) * 0.7, n),
+        "accuracy_answered": estimate(value**0.6, n),
     }
     share = max(n // max(len(labels), 1), 1)
     for place, label in enumerate(labels):

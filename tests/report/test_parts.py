@@ -19,7 +19,7 @@ def test_every_part_stands_in_order_and_the_contents_name_them() -> None:
     ids = re.findall(r'<h2 id="([^"]+)"', page)
     assert ids == [
         *("warnings", "measured", "overall", "worst", "curves", "map-1", "recorded", "estimated", "calibration"),
-        *("coverage", "against", "slices", "failures", "limitations", "checklists", "reading"),
+        *("coverage", "rejection", "against", "slices", "failures", "limitations", "checklists", "reading"),
     ]
     contents = page[page.index("<nav") : page.index("</nav>")]
     assert re.findall(r'href="#([^"]+)"', contents) == ids[1:]

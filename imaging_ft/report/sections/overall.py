@@ -13,7 +13,7 @@ from imaging_ft.report.wording import (
     number,
 )
 
-_SUMMARIES = ("balanced_accuracy", "accuracy", "macro_f1", "brier", "ece")
+_SUMMARIES = ("balanced_accuracy", "accuracy", "macro_f1", "brier", "ece", "rejected", "accuracy_answered")
 _FAMILIES = ("sensitivity", "specificity", "auroc", "auprc")
 _SHOWN_ROWS = 24
 """More rows than so many are folded away, all but the first few."""
