@@ -3,7 +3,7 @@
 Three backbones with random weights (speed doesn't depend on them), at 224 × 224: our file's network in fp32, fp16 and
 int8; torch eager and compiled; OpenVINO (`pip install openvino`; left out where it isn't there); and plain onnxruntime
 on what torch.onnx.export gives of the bare network. Then preparing images in the graph beside doing it outside by
-OpenCV and NumPy. All take turns in one run, on as many threads as `--threads`; what counts are the ratios.
+Pillow, whose filter the graph's is, and by OpenCV. All take turns in one run, on as many threads as `--threads`; what counts are the ratios.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 import torch
+from PIL import Image
 
 from imaging_ft.data import Sample
 from imaging_ft.export.onnx import assemble
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="for each way and batch size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--backbones", nargs="*", default=BACKBONES)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)
@@ -55,7 +57,7 @@ def main() -> None:
         "threads": given.threads,
         "vnni": "vnni" in Path("/proc/cpuinfo").read_text(encoding="ascii"),
     }
-    for backbone in BACKBONES:
+    for backbone in given.backbones:
         with TemporaryDirectory() as folder:
             found[backbone] = network(backbone, Path(folder), given)
         print(table(backbone, found[backbone]), flush=True)
@@ -193,7 +195,7 @@ def times(ways: dict[str, tuple[Run, dict[str, float]]], given: argparse.Namespa
 
 
 def preprocessing(given: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Return ms for one image of some sizes: prepared in the graph, and outside by OpenCV and NumPy."""
+    """Return ms for one image of some sizes, to 8-bit planes of the network's size; it normalises them itself."""
     from imaging_ft.preprocess.graph import preprocessing_graph
 
     options = ort.SessionOptions()
@@ -201,16 +203,21 @@ def preprocessing(given: argparse.Namespace) -> dict[str, dict[str, float]]:
     cv2.setNumThreads(1)
     graph = preprocessing_graph(InputSpec(channels=3, height=SIDE, width=SIDE), resize="antialias")
     session: Any = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    mean, std = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1, 57.4])
 
-    def outside(image: np.ndarray, how: int) -> np.ndarray:
-        values = (cv2.resize(image, (SIDE, SIDE), interpolation=how).astype(np.float32) - mean) / std
-        return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
+    def planes(small: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(small.transpose(2, 0, 1))[None]
+
+    def opencv(image: np.ndarray, how: int) -> np.ndarray:
+        return planes(cv2.resize(image, (SIDE, SIDE), interpolation=how))
+
+    def pillow(image: np.ndarray) -> np.ndarray:
+        return planes(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
 
     ways: dict[str, Run] = {
         "in the graph": lambda image: session.run(None, {"image": image[None]}),
-        "OpenCV, INTER_AREA": lambda image: outside(image, cv2.INTER_AREA),
-        "OpenCV, INTER_LINEAR (another filter: aliases)": lambda image: outside(image, cv2.INTER_LINEAR),
+        "Pillow, BILINEAR (the same filter)": pillow,
+        "OpenCV, INTER_AREA (another filter: up to 33 levels off)": lambda image: opencv(image, cv2.INTER_AREA),
+        "OpenCV, INTER_LINEAR (aliases: up to 81 levels off)": lambda image: opencv(image, cv2.INTER_LINEAR),
     }
     found: dict[str, dict[str, float]] = {name: {} for name in ways}
     for side in SIZES:

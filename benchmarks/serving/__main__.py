@@ -1,6 +1,7 @@
 """The runner and the service beside plain onnxruntime and LitServe: `python -m benchmarks.serving MODEL.onnx`.
 
-All ways take turns in one run, so that what else the machine does falls on all of them; what counts are the ratios.
+All ways take turns in one run, a few seconds each and in another order every round, so that what else the machine does
+falls on all of them; what counts are the ratios within a round, of which the median is told.
 Needs wrk for the load, and LitServe for the peer (`pip install litserve`; `--peer-python` names an interpreter that
 has it); without them these parts are left out, and said so. Pictures are JPEGs of noise over blobs, or `--pictures`.
 """
@@ -34,6 +35,7 @@ from imaging_ft.inference.bench import bench
 from imaging_ft.inference.models import runner_all
 from imaging_ft.inference.runner import Runner
 
+IN_PROCESS, OURS, PEER = "in process", "imaging_ft", "litserve"
 CLIENTS = 32
 FEW, OVERLOAD = 4, 256
 BATCH = 32
@@ -60,8 +62,8 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--out", type=Path, default=Path("serving"))
     parser.add_argument("--pictures", type=Path, help="a folder of JPEGs of one size (LitServe stacks them)")
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each way in each round")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--peer-python", default=sys.executable)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -105,24 +107,28 @@ def starts(model: Path, rounds: int) -> dict[str, float]:
 
 
 def service(given: argparse.Namespace, pictures: Path, script: Path) -> dict[str, Any]:
-    """Return images a second in process, over HTTP and of LitServe, each round's, and their latencies."""
+    """Return images a second in process, over HTTP and of LitServe, and their latencies, by round and clients."""
     if shutil.which("wrk") is None:
         return {"left out": "wrk is not installed"}
     data = [path.read_bytes() for path in sorted(pictures.glob("*.jpg"))]
     runner = Runner.open(given.model, spinning=False)
-    found: dict[str, Any] = {"in process": [], "imaging_ft": [], "litserve": []}
+    found: dict[str, Any] = {"rounds": []}
+    rng = np.random.default_rng(0)
     with serving(given.model, "--max-queue", "1024", "--max-requests", "1024") as ours, peer(given) as theirs:
         if theirs is None:
             found["left out"] = f"LitServe can't be run by {given.peer_python}"
         for address in filter(None, (ours, theirs)):
             load(address, script, CLIENTS, 1.0)  # warm
         for _ in range(given.rounds):
-            found["in process"].append(saturated(runner, data, given.seconds))
-            for name, address in (("imaging_ft", ours), ("litserve", theirs)):
-                if address is not None:
-                    found[name].append(
-                        [load(address, script, count, given.seconds) for count in (FEW, CLIENTS, OVERLOAD)]
-                    )
+            for count in (FEW, CLIENTS, OVERLOAD):
+                one: dict[str, Any] = {"clients": count}
+                for way in rng.permutation([IN_PROCESS, OURS, PEER]).tolist():
+                    address = {OURS: ours, PEER: theirs}.get(way)
+                    if way == IN_PROCESS:
+                        one[way] = {"images": saturated(runner, data, given.seconds)}
+                    elif address is not None:
+                        one[way] = load(address, script, count, given.seconds)
+                found["rounds"].append(one)
     return found
 
 
@@ -165,7 +171,6 @@ def load(address: str, script: Path, clients: int, seconds: float) -> dict[str, 
     total = int(re.search(r"(\d+) requests in", text)[1])  # pyright: ignore[reportOptionalSubscript]
     spent = float(re.search(r"requests in ([\d.]+)s", text)[1])  # pyright: ignore[reportOptionalSubscript]
     return {
-        "clients": clients,
         "images": (total - wrong) / spent,
         "p50_ms": _milliseconds(text, "50%"),
         "p99_ms": _milliseconds(text, "99%"),
@@ -238,25 +243,35 @@ def table(found: dict[str, Any]) -> str:
             f"{one['way']}, batch {one['batch']}" if one["way"] != "service" else f"batching, {one['clients']} threads"
         )
         rows.append(f"| {what} | {one['images']:.0f} | {1000 * one['p50']:.2f} | {1000 * one['p99']:.2f} | {against} |")
-    served = found["service"]
-    if "in process" in served:
-        own = median(served["in process"])
-        rows.append(f"| decoding, preparing and batching in process | {own:.0f} | | | |")
-        for name in ("imaging_ft", "litserve"):
-            for place, clients in enumerate((FEW, CLIENTS, OVERLOAD)):
-                runs = [each[place] for each in served[name]]
-                if not runs:
-                    continue
-                rate, p50, p99 = (median(run[key] for run in runs) for key in ("images", "p50_ms", "p99_ms"))
-                share = median(run["images"] / base for run, base in zip(runs, served["in process"], strict=True))
-                wrong = sum(run["refused"] + run["errors"] for run in runs)
-                note = f"; {wrong} not answered" if wrong else ""
-                row = f"| {name}, HTTP, {clients} clients | {rate:.0f} | {p50:.1f} | {p99:.1f} |"
-                rows.append(f"{row} {share:.2f} of in process{note} |")
+    rows += _over_http(found["service"].get("rounds", []))
     start = found["start"]
     rows.append("")
     rows.append(f"Ready after {start['ready_seconds']:.2f} s; import of the run tower {start['import_seconds']:.2f} s.")
     return "\n".join(rows)
+
+
+def _over_http(rounds: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a row for each way and number of clients: medians over the rounds, and of the ratios within them."""
+    if rounds:
+        own = median(one[IN_PROCESS]["images"] for one in rounds)
+        yield f"| decoding, preparing and batching in process | {own:.0f} | | | |"
+    for way, beside in ((OURS, PEER), (PEER, OURS)):
+        for clients in (FEW, CLIENTS, OVERLOAD):
+            own_rounds = [one for one in rounds if one["clients"] == clients and way in one]
+            if not own_rounds:
+                continue
+            rate, p50, p99 = (median(one[way][key] for one in own_rounds) for key in ("images", "p50_ms", "p99_ms"))
+            notes = [
+                f"{median(one[way]['images'] / one[IN_PROCESS]['images'] for one in own_rounds):.2f} of in process"
+            ]
+            if beside in own_rounds[0]:
+                rates, tails = (
+                    median(one[way][key] / one[beside][key] for one in own_rounds) for key in ("images", "p99_ms")
+                )
+                notes.append(f"{rates:.2f} of {beside}'s, p99 {tails:.2f} of its")
+            wrong = sum(one[way]["refused"] + one[way]["errors"] for one in own_rounds)
+            notes += [f"{wrong} not answered"] if wrong else []
+            yield f"| {way}, HTTP, {clients} clients | {rate:.0f} | {p50:.1f} | {p99:.1f} | {'; '.join(notes)} |"
 
 
 if __name__ == "__main__":
