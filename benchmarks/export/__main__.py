@@ -3,7 +3,8 @@
 Three backbones with random weights (speed doesn't depend on them), at 224 × 224: our file's network in fp32, fp16 and
 int8; torch eager and compiled; OpenVINO (`pip install openvino`; left out where it isn't there); and plain onnxruntime
 on what torch.onnx.export gives of the bare network. Then preparing images in the graph beside doing it outside by
-Pillow, whose filter the graph's is, and by OpenCV. All take turns in one run, on as many threads as `--threads`; what counts are the ratios.
+Pillow, whose filter the graph's is, and by OpenCV. All take turns in one run, on as many threads as `--threads`; what
+counts are the ratios.
 """
 # ruff: noqa: T201 - a command prints
 

@@ -13,9 +13,9 @@ from imaging_ft.bundle import DISTANCE, INPUT, LEVELS, LOGITS, PROBABILITIES, Bu
 from imaging_ft.config import reason
 from imaging_ft.errors import BundleError, InputError
 from imaging_ft.inference.model_file import ModelFile
-from imaging_ft.inference.network import MAX_BATCH, SIZES, Batch, Network, Outputs, open_network
+from imaging_ft.inference.network import MAX_BATCH, SIZES, TOO_LARGE, Batch, Lanes, Network, Outputs, open_network
 from imaging_ft.inference.parts import split
-from imaging_ft.inference.providers import Device, Opened, Tuning, engine_cache, open_session
+from imaging_ft.inference.providers import Device, Opened, Tuning, engine_cache, open_session, usable_cores
 from imaging_ft.inference.rejection import Rejection, rejection
 from imaging_ft.preprocess import conform, prepare
 from imaging_ft.types import Pixels, Precision
@@ -126,7 +126,12 @@ class Runner:
                 graphs=graphs and may_capture(graph.precision),
             )
 
-        opened, network = open_network(start, shape, sizes, most=graph.batch or MAX_BATCH)
+        def alone() -> Any:
+            return open_session(halves.network, Device.CPU, where=where, threads=1, spinning=False).session
+
+        cores = threads or usable_cores() or os.cpu_count() or 1
+        lanes = Lanes(cores, alone) if cores > 1 and len(halves.network) < TOO_LARGE else None
+        opened, network = open_network(start, shape, sizes, most=graph.batch or MAX_BATCH, lanes=lanes)
         runner = cls(file, bundle, pre, network, opened.device, whole=halves.whole)
         runner.outputs = tuple(output.name for output in opened.session.get_outputs())
         if tested:

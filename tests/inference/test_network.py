@@ -13,7 +13,7 @@ import pytest
 
 from imaging_ft.errors import DeviceError
 from imaging_ft.inference.gpu import Given, OnGpu, bucket
-from imaging_ft.inference.network import open_network
+from imaging_ft.inference.network import PIECE, OnCpu, open_network
 from imaging_ft.inference.parts import split
 from imaging_ft.inference.providers import Device, Opened
 from imaging_ft.inference.runner import Runner
@@ -200,3 +200,62 @@ def test_a_gpu_that_starts_but_runs_nothing_is_an_error(network: bytes) -> None:
 
     with pytest.raises(DeviceError, match=r"--device cuda: started, but can't run this model: .*; use --device cpu"):
         open_network(start, SHAPE, (1, 2))
+
+
+class Noting(Session):
+    """A session that notes how many images ran together."""
+
+    def __init__(self, network: bytes) -> None:
+        super().__init__(network)
+        self.counts: list[int] = []
+
+    def run(self, names: Any, feed: Any, options: Any = None) -> Any:
+        self.counts.append(len(next(iter(feed.values()))))
+        return super().run(names, feed, options)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "wide", "pieces"),
+    [
+        (1, 32, [1], []),  # all cores for a lone image
+        (2, 32, [2], []),
+        (3, 32, [], [1, 1, 1]),
+        (8, 32, [], [2, 3, 3]),
+        (9, 32, [], [3, 3, 3]),
+        (9, 1, [], [1] * 9),  # a file for one image at a time
+    ],
+)
+def test_on_a_cpu_a_batch_is_run_in_pieces_side_by_side(
+    count: int, most: int, wide: list[int], pieces: list[int], network: bytes, runner: Runner, levels: np.ndarray
+) -> None:
+    together, alone = Noting(network), Noting(network)
+    cpu = OnCpu(together, "levels", most=most, alone=alone, lanes=3)
+    found = cpu.run(levels[:count], BOTH)
+    assert (together.counts, sorted(alone.counts)) == (wide, pieces)
+    assert all(name.startswith("lane") for name in alone.threads)
+    for name in BOTH:
+        assert np.abs(found[name] - runner.run(levels[:count])[name]).max() < 1e-6
+
+
+def test_pieces_stay_small_and_a_runner_of_one_core_runs_them_one_after_the_other(
+    network: bytes, levels: np.ndarray
+) -> None:
+    many = np.concatenate([levels] * 3)
+    alone = Noting(network)
+    found = OnCpu(Noting(network), "levels", most=32, alone=alone, lanes=2).run(many, BOTH)
+    assert max(alone.counts) == PIECE
+    assert sum(alone.counts) == len(many)
+    single = Noting(network)
+    again = OnCpu(single, "levels", most=32).run(many, BOTH)
+    assert single.counts == [4, 4, 4, 4, 4, 4, 3]
+    assert single.threads == {threading.current_thread().name}
+    assert all(np.array_equal(found[name], again[name]) for name in BOTH)
+
+
+def test_a_runner_holds_a_session_for_each_way(made: Made) -> None:
+    runner = Runner.open(made.path, device=Device.CPU, threads=2)
+    network: Any = runner._network
+    threads = [session.get_session_options().intra_op_num_threads for session in (network._session, network._alone)]
+    assert threads == [2, 1]
+    only = Runner.open(made.path, device=Device.CPU, threads=1)._network
+    assert only._session is only._alone  # type: ignore[attr-defined]
