@@ -1,9 +1,11 @@
 """Clutter: other objects laid over an X-ray image, as they lie in a bag.
 
 Transmissions multiply (Beer–Lambert: I = exp(−Σ μl)), so an image I with another object B in the beam is I · B^α;
-α scales the other object's thickness. The other objects are training images of the negative classes.
+α scales the other object's thickness. The other objects are training images of the negative classes. Where several
+leave nearly nothing of the beam, a scanner would ask for another view, so that their thickness can be bounded.
 """
 
+import math
 from typing import Any
 
 import cv2
@@ -12,25 +14,44 @@ import numpy as np
 from imaging_ft.augment.quiet import A
 from imaging_ft.types import FloatImage, Levels
 
+_DARKEST = np.float32(0.5 / 255)
+"""What lies below half a level lets nothing through that could be told from it."""
+
 
 class Clutter(A.ImageOnlyTransform):
     """Lay random pieces of other images over an image as transmissions, on uint8 levels."""
 
-    def __init__(self, pool: Levels, *, layers: tuple[int, int], strength: tuple[float, float], p: float) -> None:
-        """Take the clutter from `pool` [n, height, width, channels]; α is uniform in `strength`."""
+    def __init__(
+        self,
+        pool: Levels,
+        *,
+        layers: tuple[int, int],
+        strength: tuple[float, float],
+        thickest: float = math.inf,
+        p: float,
+    ) -> None:
+        """Take the clutter from `pool` [n, height, width, channels]; α is uniform in `strength`.
+
+        `thickest` is what the layers together may have as their mean optical depth Σ αμl = −ln T over the image; where
+        they have more, all are made thinner alike.
+        """
         super().__init__(p=p)
         self.pool = pool
         self.layers = layers
         self.strength = strength
+        self.thickest = thickest
 
     def apply(self, img: Levels, seed: int, **_: Any) -> Levels:
         """Return the image under one or more layers of clutter."""
         rng = np.random.default_rng(seed)
-        image = img.astype(np.float32) / np.float32(255)
+        depth = np.zeros(img.shape, np.float32)
         for _layer in range(int(rng.integers(self.layers[0], self.layers[1] + 1))):
             piece = _piece(self.pool[int(rng.integers(len(self.pool)))], img.shape[:2], rng)
-            image *= piece ** np.float32(rng.uniform(*self.strength))
-        return np.rint(image * 255).astype(np.uint8)
+            depth -= np.float32(rng.uniform(*self.strength)) * np.log(np.maximum(piece, _DARKEST))
+        mean = float(depth.mean())
+        if mean > self.thickest:
+            depth *= np.float32(self.thickest / mean)
+        return np.rint(img * np.exp(-depth)).astype(np.uint8)
 
     def get_params(self) -> dict[str, Any]:
         """Draw the seed of the layers."""

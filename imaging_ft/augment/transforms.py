@@ -1,5 +1,6 @@
 """From an entry of a recipe to the transform that it names, with errors that name both."""
 
+import math
 import re
 import warnings
 from difflib import get_close_matches
@@ -102,6 +103,7 @@ class _Dihedral(A.ImageOnlyTransform):
 class _ClutterParameters(Frozen):
     layers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 3)
     strength: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.2, 1.2)
+    thickest: Annotated[float, Field(gt=0)] = math.inf
     p: Annotated[float, Field(ge=0, le=1)] = 0.8
 
     @model_validator(mode="after")
@@ -130,7 +132,7 @@ def _clutter(parameters: dict[str, Any], pool: Levels | None, *, where: str) -> 
     values = _ClutterParameters.checked(parameters, where=where)
     if pool is None or not len(pool):
         return A.NoOp(p=values.p)  # pyright: ignore[reportReturnType] - a transform that does nothing
-    return Clutter(pool, layers=values.layers, strength=values.strength, p=values.p)
+    return Clutter(pool, layers=values.layers, strength=values.strength, thickest=values.thickest, p=values.p)
 
 
 def _built(kind: type[Any], values: dict[str, Any], where: str) -> Any:

@@ -288,6 +288,20 @@ def test_more_layers_let_less_through_and_clear_ones_change_nothing(levels: Leve
     assert mean(255, 3) == levels.mean()
 
 
+def test_what_leaves_too_little_of_the_beam_is_made_thinner() -> None:
+    bright = np.full((64, 64, 1), 255, np.uint8)
+    dark = np.random.default_rng(0).integers(20, 120, (4, 64, 64, 1)).astype(np.uint8)
+
+    def depth(**bound: float) -> float:
+        built = recipe({"Clutter": {"layers": [3, 3], "strength": [1, 1], "p": 1.0, **bound}}).build(dark)
+        found = [np.maximum(built(bright, seed), 0.5) / 255 for seed in range(8)]
+        return float(np.mean([-np.log(one).mean() for one in found]))
+
+    assert depth() > 3
+    assert depth(thickest=1.0) == pytest.approx(1.0, abs=0.02)
+    assert depth(thickest=9.0) == pytest.approx(depth())
+
+
 def test_clutter_is_drawn_anew_by_seed_and_alike_for_the_same_seed(levels: Levels) -> None:
     pool = np.random.default_rng(0).integers(0, 256, (5, *levels.shape)).astype(np.uint8)
     augment = recipe({"Clutter": {"p": 1.0}}).build(pool)
