@@ -134,7 +134,7 @@ def service(given: argparse.Namespace, pictures: Path, script: Path) -> dict[str
 
 def saturated(runner: Runner, data: Sequence[bytes], seconds: float) -> float:
     """Return images a second of decoding, preparing and batching in this process, as fast as it goes."""
-    batcher = Batcher(runner_all(runner), max_batch=BATCH, max_queue=1024)
+    batcher = Batcher(runner_all(runner), max_batch=runner.best_batch, max_queue=1024)
     done = [0] * (os.cpu_count() or 1)
     end = time.perf_counter() + seconds
 

@@ -57,7 +57,10 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="Its key.", show_default=False)] = None,
     public_key: PublicKey = None,
     allow_load: Annotated[bool, typer.Option("--allow-load", help="Let clients load and unload models.")] = False,
-    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Images in a batch at most.")] = 32,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Images in a batch at most.", show_default="as the device likes it best"),
+    ] = None,
     max_delay: Annotated[float, typer.Option(min=0, max=1000, help="Milliseconds that an image waits for others.")] = 2,
     max_queue: Annotated[int, typer.Option(min=1, help="Images that wait at most; more get 429.")] = 256,
     max_requests: Annotated[int, typer.Option(min=1, help="Requests at once; more get 429.")] = 128,
@@ -114,7 +117,7 @@ def serve(
         lambda path: Runner.open(path, device=device, threads=threads, public_key=public_key, spinning=False),
         max_batch=max_batch,
         max_delay=max_delay / 1000,
-        max_queue=max(max_queue, max_batch),
+        max_queue=max(max_queue, max_batch or 1),
     )
     for each, path in zip(names, models, strict=True):
         served.load(path, name=each)

@@ -71,7 +71,8 @@ class Batcher:
                 " image, a queue holds a batch, and a delay is not negative"
             )
         self._run = run
-        self._max_batch = max_batch
+        self.max_batch = max_batch
+        """Images in a batch at most."""
         self._max_delay = max_delay
         self._max_queue = max_queue
         self._queue: deque[_Waiting] = deque()
@@ -111,7 +112,7 @@ class Batcher:
                 raise self._full(len(items))
             first = not self._queue
             self._queue.extend(items)
-            if first or len(self._queue) >= self._max_batch:  # in between, the thread waits for more
+            if first or len(self._queue) >= self.max_batch:  # in between, the thread waits for more
                 self._changed.notify_all()
         return [item.future for item in items]
 
@@ -135,7 +136,7 @@ class Batcher:
             self._thread.join()
 
     def _full(self, asked: int) -> QueueFullError:
-        ahead = max(min(len(self._queue), self._max_batch), len(self._queue) + asked - self._max_queue)
+        ahead = max(min(len(self._queue), self.max_batch), len(self._queue) + asked - self._max_queue)
         wait = max(_LEAST_RETRY, self._seconds * ahead)
         if asked > self._max_queue:
             return QueueFullError(
@@ -169,12 +170,12 @@ class Batcher:
             # Under load others are under way: after the images of one request alone, nobody is likely to come.
             if self._last > 1 and not self._draining:
                 ready = self._queue[0].since + self._max_delay
-                while len(self._queue) < self._max_batch and not (self._closed or self._draining):
+                while len(self._queue) < self.max_batch and not (self._closed or self._draining):
                     left = ready - time.monotonic()
                     if left <= 0 or not self._changed.wait(left):
                         break
             items: list[_Waiting] = []
-            places, now = self._max_batch, time.monotonic()
+            places, now = self.max_batch, time.monotonic()
             while self._queue and places:
                 items.append(self._queue.popleft())
                 places -= items[-1].runs(now)  # what isn't wanted any more takes nobody's place

@@ -92,7 +92,7 @@ def bench(
         stacked = np.stack(images[:batch])
         ways.append(("plain", batch, 1, _repeat(lambda stacked=stacked: _plain(plain, runner, stacked))))
         ways.append(("runner", batch, 1, _repeat(lambda batch=batch: runner.predict(images[:batch]))))
-    batcher = Batcher(runner_all(runner), max_queue=4096)
+    batcher = Batcher(runner_all(runner), max_batch=runner.best_batch, max_queue=4096)
     ways += [("service", 1, count, _clients(runner, batcher, images, count)) for count in clients]
     for *_, run in ways:
         run(0.0)

@@ -58,6 +58,11 @@ class OnGpu:
         self._host = np.empty(0, given.dtype)
         """Where a batch is put together, in memory that the GPU reads by itself."""
 
+    @property
+    def best(self) -> int:
+        """The largest size."""
+        return self._sizes[-1]
+
     def start(self) -> None:
         """Run every size once, so that no request waits for it; sizes that don't fit into the GPU are left out.
 

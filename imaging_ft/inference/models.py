@@ -35,12 +35,14 @@ class Models:
         self,
         open_model: Open = Runner.open,
         *,
-        max_batch: int = 32,
+        max_batch: int | None = None,
         max_delay: float = 0.002,
         max_queue: int = 256,
     ) -> None:
+        """Take what opens a file, and how images are put together; without `max_batch` as the device likes it best."""
         self._open = open_model
-        self._batcher = partial(Batcher, max_batch=max_batch, max_delay=max_delay, max_queue=max_queue)
+        self._max_batch, self._max_queue = max_batch, max_queue
+        self._batcher = partial(Batcher, max_delay=max_delay, max_queue=max_queue)
         self._served: dict[str, Served] = {}
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -63,7 +65,8 @@ class Models:
                 if self._draining:
                     raise DrainingError("the service is stopping; it loads no model")
                 version = self._versions.get(name, 0) + 1
-                new = Served(name, version, runner, self._batcher(runner_all(runner)))
+                most = self._max_batch or min(runner.best_batch, self._max_queue)
+                new = Served(name, version, runner, self._batcher(runner_all(runner), max_batch=most))
                 old, self._served[name], self._versions[name] = self._served.get(name), new, version
                 if old is not None:
                     self._retire(old)

@@ -32,6 +32,11 @@ _DTYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.flo
 class Network(Protocol):
     """Runs batches."""
 
+    @property
+    def best(self) -> int:
+        """How many images at once keep the device busy; more of them only wait longer."""
+        ...
+
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return outputs [n, …] for a batch [n, …]; raises whatever onnxruntime raises."""
         ...
@@ -55,6 +60,11 @@ class OnCpu:
         self._alone = session if alone is None else alone
         self._lanes = 1 if alone is None else lanes
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane") if self._lanes > 1 else None
+
+    @property
+    def best(self) -> int:
+        """A piece for each core."""
+        return self._lanes * min(self._most, PIECE)
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return outputs [n, …] for a batch [n, …]."""

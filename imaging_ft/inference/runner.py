@@ -48,6 +48,8 @@ class Runner:
         """Where the network really runs."""
         self.outputs: tuple[str, ...] = (LOGITS, PROBABILITIES)
         """What the network gives by name."""
+        self.best_batch = network.best
+        """How many images at once keep the device busy; more of them only wait longer."""
         self.output_shapes: dict[str, tuple[int, ...]] = {}
         """The shape of each for one image."""
         self._pre = pre

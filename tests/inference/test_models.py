@@ -11,7 +11,8 @@ import pytest
 from imaging_ft.errors import BundleError, DrainingError, InputError, UnknownModelError
 from imaging_ft.inference.batching import Answer
 from imaging_ft.inference.models import Models
-from imaging_ft.inference.network import Batch, Outputs
+from imaging_ft.inference.network import PIECE, Batch, Outputs
+from imaging_ft.inference.providers import Device
 from imaging_ft.inference.runner import Runner
 from tests.inference.nets import LINEAR, make, noise
 
@@ -228,3 +229,13 @@ def test_a_name_that_no_address_can_hold_is_refused(name: str, paths: dict[str, 
     models = Models()
     with pytest.raises(InputError, match="can't be a model's name"):
         models.load(paths["plain"], name=name)
+
+
+def test_without_a_size_batches_are_as_the_device_likes_them_best(paths: dict[str, Path]) -> None:
+    def size(**limits: int) -> int:
+        models = Models(lambda path: Runner.open(path, device=Device.CPU, threads=3), **limits)
+        return models.load(paths["plain"]).batcher.max_batch
+
+    assert size() == 3 * PIECE
+    assert size(max_queue=5) == 5
+    assert size(max_batch=2) == 2
