@@ -236,6 +236,6 @@ def test_without_a_size_batches_are_as_the_device_likes_them_best(paths: dict[st
         models = Models(lambda path: Runner.open(path, device=Device.CPU, threads=3), **limits)
         return models.load(paths["plain"]).batcher.max_batch
 
-    assert size() == 3 * PIECE
+    assert size() == 2 * 3 * PIECE
     assert size(max_queue=5) == 5
     assert size(max_batch=2) == 2
