@@ -46,7 +46,7 @@ class OnCpu:
     """Runs a few images on all cores together, and more of them side by side: pieces of a batch, a core each.
 
     Cores that share a layer wait for each other at its end, and a large batch leaves their caches: on two cores, pieces
-    of four are a fifth faster than a batch of 32 on both. A session's `run` is safe from many threads.
+    of four are a tenth faster than a batch of 32 on both. A session's `run` is safe from many threads.
     """
 
     def __init__(self, session: Any, name: str, *, most: int, alone: Any = None, lanes: int = 1) -> None:
