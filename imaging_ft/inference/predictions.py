@@ -93,9 +93,8 @@ def _run(runner: Runner, images: list[tuple[Path, Batch]]) -> Iterator[tuple[Pat
     """Yield what is said of images; where a batch fails its halves are tried, so that one never fails the others."""
     if not images:
         return
-    wanted = [PROBABILITIES, *([DISTANCE] if DISTANCE in runner.outputs else [])]
     try:
-        found = runner.run(np.stack([levels for _, levels in images]), wanted)
+        found = runner.run(np.stack([levels for _, levels in images]), runner.judged)
     except InputError as error:
         if len(images) == 1:
             yield images[0][0], Prediction(str(images[0][0]), "error", reason=str(error))

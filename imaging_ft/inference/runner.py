@@ -56,6 +56,11 @@ class Runner:
         self._network = network
         self._whole = whole
 
+    @property
+    def judged(self) -> list[str]:
+        """The outputs that tell what to say of an image, and whether to reject it."""
+        return [PROBABILITIES, *([DISTANCE] if DISTANCE in self.outputs else [])]
+
     @classmethod
     def open(
         cls,
@@ -222,10 +227,9 @@ class Runner:
 
         Raises as `predict` does.
         """
-        wanted = [PROBABILITIES, *([DISTANCE] if DISTANCE in self.outputs else [])]
         found: list[Probabilities] = [np.empty((0, len(self.bundle.labels)), np.float32)]
         why: list[Rejection | None] = []
-        for levels, outputs in self._batches(images, wanted):
+        for levels, outputs in self._batches(images, self.judged):
             found.append(outputs[PROBABILITIES])
             distances = np.ravel(outputs[DISTANCE]).tolist() if DISTANCE in outputs else [None] * len(levels)
             why += [rejection(self.bundle, *pair) for pair in zip(levels, distances, strict=True)]

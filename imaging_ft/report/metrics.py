@@ -72,9 +72,7 @@ def evidence(rows: Scored, labels: Sequence[str], *, task: Task) -> Evidence:
 
 def accuracy(rows: Scored) -> Estimate:
     """Return the share of images on which every class is right; there must be one image at least."""
-    if rows.units.codes is None:
-        return wilson(int(np.count_nonzero(rows.right)), len(rows.right))
-    return proportion(rows.units.counts(rows.right), rows.units.sizes)[0]
+    return _share(rows, rows.right)
 
 
 def rejection(rows: Scored) -> dict[str, Estimate]:
@@ -84,14 +82,17 @@ def rejection(rows: Scored) -> dict[str, Estimate]:
     """
     if rows.rejected is None:
         return {}
+    found = {"rejected": _share(rows, rows.rejected)}
+    answered = np.flatnonzero(~rows.rejected)
+    if len(answered) >= UNDEFINED_BELOW:
+        found["accuracy_answered"] = accuracy(rows.take(answered))
+    return found
+
+
+def _share(rows: Scored, chosen: Said) -> Estimate:
     if rows.units.codes is None:
-        share = wilson(int(np.count_nonzero(rows.rejected)), len(rows.rejected))
-    else:
-        share = proportion(rows.units.counts(rows.rejected), rows.units.sizes)[0]
-    answered = ~rows.rejected
-    if np.count_nonzero(answered) < UNDEFINED_BELOW:
-        return {"rejected": share}
-    return {"rejected": share, "accuracy_answered": accuracy(rows.take(np.flatnonzero(answered)))}
+        return wilson(int(np.count_nonzero(chosen)), len(chosen))
+    return proportion(rows.units.counts(chosen), rows.units.sizes)[0]
 
 
 def shares(rows: Scored, labels: Sequence[str], *, task: Task, units: Units | None = None) -> list[Share]:

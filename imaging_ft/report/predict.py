@@ -31,7 +31,7 @@ from imaging_ft.types import Json, Pixels, Track, silent
 
 FOLDER = ".measuring"
 """In a report's folder, while it is being measured."""
-_FORM = 2
+_LAYOUT = 2
 """Of the arrays that are kept; those of another form aren't taken up."""
 _KEY = "key.json"
 _MOST_PIXELS = 1 << 24
@@ -69,7 +69,7 @@ def predict_settings(
     `hashes` are the images' SHA-256 by sample id, which tell whether it is another.
     """
     key: Json = {
-        "form": _FORM,
+        "form": _LAYOUT,
         "tool": __version__,
         "models": [runner.sha256 for runner in runners],
         "images": [[sample.id, hashes[sample.id]] for sample in samples],
@@ -142,7 +142,8 @@ class _Kept:
     def open(cls, folder: Path | None, key: Json, forms: Sequence[_Form]) -> "_Kept":
         count = forms[0][0][0]
         if folder is None:
-            return cls([np.zeros(shape, dtype) for shape, dtype in forms], np.zeros(count, np.uint8))
+            empty = [np.full(shape, np.nan if dtype is np.float32 else 0, dtype) for shape, dtype in forms]
+            return cls(empty, np.zeros(count, np.uint8))
         names = [f"{number}.npy" for number in range(len(forms))]
         try:
             if _same(folder / _KEY, key):

@@ -10,8 +10,15 @@ from imaging_ft.report.result import Cell, ConditionInfo, Estimate, Source
 SMALLER_IS_BETTER = frozenset({"brier", "ece"})
 """Metrics that are errors: never drawn on the scale of the shares."""
 
-_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier score", "ece": "ECE", "macro_f1": "Macro-F1"}
-_TITLES |= {"rejected": "Rejected images", "accuracy_answered": "Accuracy on the others"}
+_TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "macro_f1": "Macro-F1",
+    "rejected": "Rejected images",
+    "accuracy_answered": "Accuracy on the others",
+}
 _METHODS = {"wilson": "Wilson", "mover": "MOVER", "delong": "DeLong", "jackknife": "jackknife"}
 
 
