@@ -13,8 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 from benchmarks.training.estimate import estimate, spoken
 from benchmarks.training.plan import METHODS, OURS, PEERS, Options, Work, order
@@ -24,6 +27,7 @@ from imaging_ft.training.run import write_text
 from imaging_ft.types import Json
 
 ROOT = Path(__file__).resolve().parents[2]
+_WRITING = Lock()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,13 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit_test=given.limit_test,
         precision=given.precision,
         threads=given.threads,
+        device=given.device,
     )
     if any(METHODS[name].kind == "fastai" for name in given.methods) and find_spec("fastai") is None:
         parser.error("fastai isn't installed: pip install -r benchmarks/training/requirements.txt")
     if any(not 0 < share <= 1 for share in given.fractions):
         parser.error("--fractions: each share must be above 0 and at most 1")
     known = out / "options.json"
-    if known.is_file() and json.loads(known.read_text(encoding="utf-8")) != options.to_json():
+    if known.is_file() and Options(**json.loads(known.read_text(encoding="utf-8"))) != options:
         parser.error(f"{out}: holds results with other options ({known.name}); choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_text(known, json.dumps(options.to_json(), indent=1) + "\n")
@@ -69,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.estimate:
         return 0
     try:
-        failed = [work for work in left if not _run(work, options, out)]
+        with ThreadPoolExecutor(given.jobs) as pool:
+            failed = [
+                work for work, done in zip(left, pool.map(partial(_run, options, out), left), strict=True) if not done
+            ]
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", flush=True)
         return 130
@@ -78,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _run(work: Work, options: Options, out: Path) -> bool:
+def _run(options: Options, out: Path, work: Work) -> bool:
     """Run one training in its own process and return whether it gave a result; its output goes to a log."""
     threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     fixed = {
@@ -91,7 +99,7 @@ def _run(work: Work, options: Options, out: Path) -> bool:
     texts = [json.dumps(vars(work)), json.dumps(options.to_json()), str(out.resolve())]
     log = out / f"{work.name}.log"
     start = time.perf_counter()
-    print(f"{work.name} ...", end=" ", flush=True)
+    print(f"{work.name} ...", flush=True)
     with log.open("w") as file:
         done = subprocess.run(
             [*program, *texts], cwd=ROOT, env={**os.environ, **threads, **fixed}, stdout=file, stderr=file, check=False
@@ -99,10 +107,11 @@ def _run(work: Work, options: Options, out: Path) -> bool:
     taken = spoken(time.perf_counter() - start)
     result = out / f"{work.name}.json"
     if done.returncode or not result.is_file():
-        print(f"failed after {taken} (exit code {done.returncode}): {log}", flush=True)
+        print(f"{work.name}: failed after {taken} (exit code {done.returncode}): {log}", flush=True)
         return False
-    print(f"{taken}: {_line(json.loads(result.read_text(encoding='utf-8')))}", flush=True)
-    _tables(out, None)
+    print(f"{work.name}, {taken}: {_line(json.loads(result.read_text(encoding='utf-8')))}", flush=True)
+    with _WRITING:
+        _tables(out, None)
     return True
 
 
@@ -148,6 +157,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit-test", type=int, help="measure on so many test images; default: all")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every process (default: all)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="to train on (default cpu)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trainings side by side (default 1); with more, their seconds tell nothing"
+    )
     parser.add_argument("--redo", nargs="+", choices=list(METHODS), default=[], metavar="METHOD", help="train again")
     parser.add_argument("--estimate", action="store_true", help="say what would be run and how long, and stop")
     return parser

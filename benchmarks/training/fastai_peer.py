@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import fastai.callback.schedule  # noqa: F401 - it gives Learner its fine_tune
-import torch
 from fastai.callback.core import Callback
 from fastai.data.block import CategoryBlock, DataBlock
 from fastai.data.core import DataLoaders
@@ -84,7 +83,7 @@ def _loaders(peer: Peer, transforms: list[Any]) -> DataLoaders:
         batch_tfms=transforms,
     )
     return block.dataloaders(
-        range(len(every)), bs=min(BATCH, len(peer.train)), num_workers=0, device=torch.device("cpu")
+        range(len(every)), bs=min(BATCH, len(peer.train)), num_workers=0, device=peer.engine.fabric.device
     )
 
 
@@ -130,8 +129,9 @@ class _Follow(Callback):
 
     def after_epoch(self) -> None:
         with self._follow.watch.paused():  # fastai has validated in its own time; this is the same in our terms
-            model = as_classifier(self.learn.model)
-            validation = self._follow.peer.score(model, self._follow.peer.val)
+            peer = self._follow.peer
+            model = peer.engine.place(as_classifier(self.learn.model))
+            validation = peer.score(model, peer.val)
         self._follow.record(model, validation)
         self.learn.model.train()
 

@@ -105,10 +105,17 @@ def machine(options: Options) -> Json:
     return {
         "processor": _processor(),
         "threads": options.threads,
+        "device": _gpu() if options.device == "cuda" else None,
         "python": platform.python_version(),
         "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
         "git_revision": git_revision(),
     }
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _processor() -> str:

@@ -46,6 +46,7 @@ def train(frozen: Frozen, work: Work, options: Options, folder: Path) -> Run:
     if out.exists():
         shutil.rmtree(out)  # of an attempt that was broken off
     chosen = [*METHODS[work.method].options, "--seed", str(work.seed), "--size", str(options.size)]
+    chosen += ["--device", options.device]
     if options.epochs is not None:
         chosen += ["--epochs", str(options.epochs)]
     if options.precision != "auto":

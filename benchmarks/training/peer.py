@@ -89,8 +89,8 @@ def open_peer(frozen: Frozen, work: Work, options: Options) -> Peer:
     mean, std = probe.normalisation
     spec = input_spec(data, height=options.size, width=options.size, mean=mean, std=std)
     train, val, test = (load_images(data, data.of(split), spec) for split in (Split.TRAIN, Split.VAL, Split.TEST))
-    levels, _ = next(clean_batches(train, 8))
-    engine = make_engine(probe, levels, device="cpu", precision=options.precision, classes=len(data.labels))
+    levels, _ = next(clean_batches(train, BATCH))
+    engine = make_engine(probe, levels, device=options.device, precision=options.precision, classes=len(data.labels))
     suited = data.card.augmentation or ("camera" if data.image.channels == 3 else "radiograph")
     return Peer(frozen, load_recipe(suited), spec, train, val, test, engine, work.seed)
 

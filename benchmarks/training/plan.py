@@ -76,6 +76,8 @@ class Options:
     """auto: the fastest on this machine, measured for ours and given to the peers as well."""
     threads: int = 2
     """Processor threads of every process."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What every method trains on; all are measured on the processor."""
 
     def to_json(self) -> Json:
         """Return the options as JSON."""

@@ -51,6 +51,9 @@ class Comparison:
 
     dataset: str
     title: str
+    """The data set's name, and the GPU that trained where it was one."""
+    device: str | None
+    """The GPU's name."""
     results: tuple[Json, ...]
     held_out: tuple[str, ...]
     """Conditions of the suite that our recipe doesn't practise; for every method the same."""
@@ -133,13 +136,23 @@ def final(result: Json, key: str) -> float:
 
 
 def comparisons(results: Sequence[Json]) -> list[Comparison]:
-    """Return the results by data set; what is held out is what ours doesn't practise."""
-    by_dataset: dict[str, list[Json]] = defaultdict(list)
+    """Return the results by data set and device; what is held out is what ours doesn't practise.
+
+    Seconds on a processor and on a GPU have nothing to do with each other, so the two are never put together.
+    """
+    parted: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for found in results:
-        by_dataset[found["dataset"]].append(found)
+        parted[found["dataset"], found["machine"].get("device") or ""].append(found)
+    ordered = sorted(sorted(parted.items(), key=lambda item: item[0][1]), key=lambda item: item[0][0], reverse=True)
     return [
-        Comparison(dataset, found[0]["name"], tuple(found), _held_out(found))
-        for dataset, found in sorted(by_dataset.items(), key=lambda item: item[0], reverse=True)
+        Comparison(
+            dataset,
+            f"{found[0]['name']}, trained on one {device}" if device else found[0]["name"],
+            device or None,
+            tuple(found),
+            _held_out(found),
+        )
+        for (dataset, device), found in ordered
     ]
 
 

@@ -33,9 +33,12 @@ def write_tables(out: Path, docs: Path) -> Path:
     if not results:
         raise ValueError(f"{out}: no results; run python -m benchmarks.training --out {out}")
     docs.mkdir(parents=True, exist_ok=True)
-    parts = [_about(results)]
+    parts = [
+        "Images of {size}×{size}, {tested}. A figure is the mean over seeds, with the lowest and the highest seed in"
+        " brackets.".format(size=results[0]["options"]["size"], tested=_tested(results[0]["options"]["limit_test"]))
+    ]
     for found in comparisons(results):
-        plot = docs / f"benchmark-training-{slug(found.dataset)}.svg"
+        plot = docs / f"benchmark-training-{slug(found.dataset)}{'-gpu' if found.device else ''}.svg"
         write_plot(found, plot)
         parts.append(section(found, plot.name))
     target = docs / "benchmarks.md"
@@ -50,7 +53,12 @@ def write_tables(out: Path, docs: Path) -> Path:
 
 def section(found: Comparison, plot: str) -> str:
     """Return the Markdown of one data set."""
-    parts = [f"### {found.title}", _counts(found), f"![Accuracy of each method on {found.title}]({plot})"]
+    parts = [
+        f"### {found.title}",
+        _about(found.results),
+        _counts(found),
+        f"![Accuracy of each method on {found.title}]({plot})",
+    ]
     parts += [_table(_figures(found, metric)) for metric in (BALANCED, ACCURACY)]
     for title, rows in (
         ("The aims of this project, and what was measured", list(_aims(found))),
@@ -63,20 +71,23 @@ def section(found: Comparison, plot: str) -> str:
     return "\n\n".join(parts)
 
 
+def _tested(limit: int | None) -> str:
+    return "all test images" if limit is None else f"{limit} test images"
+
+
 def _about(results: Sequence[Json]) -> str:
     """Return what the numbers depend on, and when they were taken."""
     newest = max(results, key=lambda found: found["created"])
     first = min(found["created"] for found in results)
-    machine, options = newest["machine"], newest["options"]
+    machine = newest["machine"]
+    gpu = f"{machine['device']}, beside " if machine.get("device") else ""
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     modes = sorted({found["trained"]["mode"] for found in results})
     revisions = sorted({str(found["machine"]["git_revision"]) for found in results})
-    limited = "all test images" if options["limit_test"] is None else f"{options['limit_test']} test images"
     return (
-        f"Measured from {first[:10]} to {newest['created'][:10]} on {machine['processor']}, {machine['threads']}"
-        f" threads; Python {machine['python']}, {libraries}. Revision {', '.join(revisions)}. Images"
-        f" {options['size']}×{options['size']}, {limited}, training in {' or '.join(modes)}. A figure is the mean over"
-        " seeds, with the lowest and the highest seed in brackets."
+        f"Measured from {first[:10]} to {newest['created'][:10]} on {gpu}{machine['processor']}, {machine['threads']}"
+        f" threads; Python {machine['python']}, {libraries}. Revision {', '.join(revisions)}. Training in"
+        f" {' or '.join(modes)}."
     )
 
 

@@ -144,7 +144,7 @@ def _fit(
             with peer.engine.fabric.autocast():
                 logits = forward(peer.engine.to_device(batch))
             optimizer.zero_grad(set_to_none=True)
-            loss(logits.float(), targets).backward()
+            loss(logits.float(), targets.to(logits.device)).backward()
             if clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()

@@ -1,7 +1,8 @@
 """Weights between weights: the moving average while training, and interpolation after it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -22,13 +23,21 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: Classifier) -> None:
-        """Take in the weights after a step."""
-        current = model.state_dict()
-        for name, averaged in self.model.state_dict().items():
-            if averaged.is_floating_point() and self.decay:
-                averaged.lerp_(current[name], 1 - self.decay)
+        """Take in the weights after a step: all of a kind at once, which on a GPU is a few launches, not hundreds."""
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        for mine, new in zip(_tensors(self.model), _tensors(model), strict=True):
+            if mine.is_floating_point() and self.decay:
+                averaged.append(mine)
+                current.append(new)
             else:
-                averaged.copy_(current[name])
+                mine.copy_(new)
+        if averaged:
+            torch._foreach_lerp_(averaged, current, 1 - self.decay)
+
+
+def _tensors(model: Classifier) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers())
 
 
 def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ from imaging_ft.training.team import Team, processes
 from imaging_ft.types import Floats
 
 _STEPS = 4
+_FEW = 8
+"""Images that tell a CPU's modes apart; a GPU has to be given a whole batch, or all that is measured is launching."""
 _MODES: dict[str, tuple[Literal["32-true", "bf16-mixed", "16-mixed"], torch.memory_format]] = {
     "fp32": ("32-true", torch.contiguous_format),
     "fp32, channels_last": ("32-true", torch.channels_last),
@@ -87,8 +89,8 @@ def make_engine(
 ) -> Engine:
     """Return the engine for a device and precision; with `auto` the fastest mode for this model is measured.
 
-    `levels` is a batch to measure with; `mode` is that of a run which is taken up again. Under torchrun, the engine is
-    one process's part of all. Raises DeviceError where CUDA was asked for and isn't there.
+    `levels` is a training batch, to measure with; `mode` is that of a run which is taken up again. Under torchrun, the
+    engine is one process's part of all. Raises DeviceError where CUDA was asked for and isn't there.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: torch sees no CUDA device here; imaging-ft doctor says more")
@@ -105,7 +107,8 @@ def make_engine(
         names = [name for name in names if not name.startswith("fp16")]  # bf16 is as fast and needs no scaling
     if len(names) == 1:
         return _engine(accelerator, names[0])
-    speeds = {name: _speed(_engine(accelerator, name), model, levels, classes) for name in names}
+    measured = levels if accelerator == "cuda" else levels[:_FEW]
+    speeds = {name: _speed(_engine(accelerator, name), model, measured, classes) for name in names}
     best = max(speeds, key=speeds.__getitem__)
     return _engine(accelerator, _engine(accelerator, best).team.agree(best), speeds)
 

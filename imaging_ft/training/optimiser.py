@@ -27,7 +27,9 @@ class Optimiser:
         self._names = {parameter: name for name, parameter in model.named_parameters()}
         self._stages = parameter_stages(model)
         self._affine = _affine(model)
-        self._groups = AdamW(_groups(model, settings))
+        self._fused = all(parameter.is_cuda for parameter in self._names)
+        """One launch for a group's weights; on a CPU, the loop that earlier runs were made with."""
+        self._groups = AdamW(_groups(model, settings), fused=self._fused or None)
         self._peaks = [float(group["lr"]) for group in self._groups.param_groups]
         self._start: dict[nn.Parameter, Tensor] = {}
         if settings.l2_sp:
@@ -71,10 +73,10 @@ class Optimiser:
         Decoupled from the gradient, as AdamW's decay is (Loshchilov & Hutter 2019): w ← w − lr λ (w − w₀).
         """
         for group in self._groups.param_groups:
-            for parameter in group["params"]:
-                start = self._start.get(parameter)
-                if start is not None and parameter.requires_grad:
-                    parameter.lerp_(start, min(1.0, group["lr"] * self._settings.l2_sp))
+            pulled = [p for p in group["params"] if p in self._start and p.requires_grad]
+            if pulled:
+                starts = [self._start[p] for p in pulled]
+                torch._foreach_lerp_(pulled, starts, min(1.0, group["lr"] * self._settings.l2_sp))
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments by parameter: `exp_avg/NAME` and so on."""
@@ -92,7 +94,7 @@ class Optimiser:
             if f"exp_avg/{name}" in tensors:
                 self._groups.state[parameter] = {
                     kind: tensors[f"{kind}/{name}"]
-                    .to("cpu" if kind == "step" else parameter.device, copy=True)
+                    .to("cpu" if kind == "step" and not self._fused else parameter.device, copy=True)
                     .to(memory_format=torch.preserve_format)
                     for kind in _STATE
                 }

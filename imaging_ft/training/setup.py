@@ -115,7 +115,7 @@ def open_job(
         retained = load_retained(settings.retain, data, spec, split_seed=settings.split_seed, track=track)
     lap("load")
 
-    levels, _ = next(clean_batches(train, min(8, settings.batch_size)))
+    levels, _ = next(clean_batches(train, settings.batch_size))
     mode = str(checkpoint.progress["mode"]) if checkpoint else None
     engine = make_engine(
         model, levels, device=settings.device, precision=settings.precision, classes=len(data.labels), mode=mode
