@@ -1,5 +1,7 @@
 """Errors as answers of HTTP: a status, a line of JSON, and nothing more."""
 
+from typing import cast
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -52,18 +54,23 @@ def told(error: Exception, service: Service) -> str:
     return text
 
 
+def answer_to(error: ImagingFtError | BodyError, service: Service) -> Response:
+    """Return a failure that was foreseen as an answer."""
+    if isinstance(error, BodyError):
+        # What comes late is cut off. What is too large is read to its end, or its sender would never see the answer.
+        return refuse(error.code, str(error), {"connection": "close"} if error.code == 408 else {})
+    code, headers = status_of(error)
+    return refuse(code, told(error, service), headers)
+
+
 def answer_errors(app: FastAPI, service: Service) -> None:
     """Let an application answer every failure so."""
 
-    @app.exception_handler(ImagingFtError)
-    async def ours(_: Request, error: ImagingFtError) -> Response:
-        code, headers = status_of(error)
-        return refuse(code, told(error, service), headers)
+    async def foreseen(_: Request, error: Exception) -> Response:
+        return answer_to(cast("ImagingFtError | BodyError", error), service)
 
-    @app.exception_handler(BodyError)
-    async def body(_: Request, error: BodyError) -> Response:
-        # What comes late is cut off. What is too large is read to its end, or its sender would never see the answer.
-        return refuse(error.code, str(error), {"connection": "close"} if error.code == 408 else {})
+    app.add_exception_handler(ImagingFtError, foreseen)
+    app.add_exception_handler(BodyError, foreseen)
 
     @app.exception_handler(HTTPException)
     async def routing(_: Request, error: HTTPException) -> Response:

@@ -13,7 +13,7 @@ from imaging_ft.adapters.auth import Keys
 from imaging_ft.adapters.body import deadline_of, read_body
 from imaging_ft.adapters.document import INFERRED, METRICS, TENSORS, describe, refusals
 from imaging_ft.adapters.gate import Gate
-from imaging_ft.adapters.predict_route import add_predict
+from imaging_ft.adapters.predict_route import Shortcut, add_predict
 from imaging_ft.adapters.service import LOAD_OFF, Service
 from imaging_ft.inference.batching import Answer
 from imaging_ft.inference.models import Served
@@ -33,7 +33,7 @@ def create_app(service: Service, *, keys: Keys | None = None, allow_load: bool =
     _page(app)
     answer_errors(app, service)
     describe(app, keys=bool(keys))
-    return Gate(app, service, keys or Keys())
+    return Gate(Shortcut(app, service), service, keys or Keys())
 
 
 def _health(app: FastAPI, service: Service) -> None:

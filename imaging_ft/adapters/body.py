@@ -3,9 +3,8 @@
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from imaging_ft.adapters.settings import Limits
 
@@ -33,16 +32,19 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", *_WINDOW}:
         raise BodyError(415, f"content-encoding {coding!r} is not read; send it plain, or by gzip or deflate")
-    parts: list[bytes] = []
+    taken = _Unpacked(coding, most) if coding in _WINDOW else _Plain(most)
+    more = True
     try:
         async with asyncio.timeout(limits.body_seconds):
-            async for part in _plain(request.stream(), coding, most):
-                parts.append(part)
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise BodyError(400, "the client left before its body was whole")
+                taken.add(message.get("body", b""))
+                more = message.get("more_body", False)
     except TimeoutError as error:
         raise BodyError(408, f"the body didn't arrive within {limits.body_seconds:g} s; send it again") from error
-    except ClientDisconnect as error:
-        raise BodyError(400, "the client left before its body was whole") from error
-    return b"".join(parts)
+    return taken.whole()
 
 
 def deadline_of(request: Request) -> float | None:
@@ -59,28 +61,55 @@ def deadline_of(request: Request) -> float | None:
     return time.monotonic() + seconds
 
 
-async def _plain(coming: AsyncIterator[bytes], coding: str, most: int) -> AsyncIterator[bytes]:
-    unpacker = zlib.decompressobj(_WINDOW[coding]) if coding in _WINDOW else None
-    sent = size = 0
-    async for part in coming:
-        sent += len(part)
-        if sent > most:
-            raise _too_large(most)
-        if unpacker is None:
-            yield part
-            continue
+class _Plain:
+    """A body as it is sent."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._parts: list[bytes] = []
+        self._sent = 0
+
+    def add(self, part: bytes) -> None:
+        """Take the next part; raises BodyError where that is too much."""
+        self._sent += len(part)
+        if self._sent > self._most:
+            raise _too_large(self._most)
+        self._keep(part)
+
+    def whole(self) -> bytes:
+        """Return the body; raises BodyError where it is not whole."""
+        return b"".join(self._parts)
+
+    def _keep(self, part: bytes) -> None:
+        self._parts.append(part)
+
+
+class _Unpacked(_Plain):
+    """A body that is sent packed: neither as it is sent nor unpacked is it larger than allowed."""
+
+    def __init__(self, coding: str, most: int) -> None:
+        super().__init__(most)
+        self._coding = coding
+        self._unpacker = zlib.decompressobj(_WINDOW[coding])
+        self._size = 0
+
+    def whole(self) -> bytes:
+        """Return the body; raises BodyError where it is not whole."""
+        if not self._unpacker.eof:
+            raise BodyError(400, f"the body's {self._coding} is cut short")
+        return super().whole()
+
+    def _keep(self, part: bytes) -> None:
         try:
-            found = unpacker.decompress(part, most - size + 1)
+            found = self._unpacker.decompress(part, self._most - self._size + 1)
         except zlib.error as error:
-            raise BodyError(400, f"the body is no {coding}: {error}") from error
-        size += len(found)
-        if size > most or unpacker.unconsumed_tail:
-            raise _too_large(most)
-        if unpacker.unused_data:
-            raise BodyError(400, f"the body goes on after its {coding} ends")
-        yield found
-    if unpacker is not None and not unpacker.eof:
-        raise BodyError(400, f"the body's {coding} is cut short")
+            raise BodyError(400, f"the body is no {self._coding}: {error}") from error
+        self._size += len(found)
+        if self._size > self._most or self._unpacker.unconsumed_tail:
+            raise _too_large(self._most)
+        if self._unpacker.unused_data:
+            raise BodyError(400, f"the body goes on after its {self._coding} ends")
+        super()._keep(found)
 
 
 def _too_large(most: int) -> BodyError:

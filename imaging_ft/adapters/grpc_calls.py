@@ -1,7 +1,6 @@
 """Every gRPC call: its key, room for it, its message, its answer or status, and a line in the log."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -178,7 +177,7 @@ class Calls(grpc.GenericRpcHandler):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told no more than this
             code, why = grpc.StatusCode.INTERNAL, "something went wrong here; the log has it under this request's id"
-            LOG.error(json.dumps({"request": request_id, "error": type(error).__name__}), exc_info=error)
+            LOG.error({"request": request_id, "error": type(error).__name__}, exc_info=error)
         finally:
             self.under_way -= 1
             self._service.metrics.in_flight.dec()
@@ -186,7 +185,7 @@ class Calls(grpc.GenericRpcHandler):
                 self._service.metrics.requests.labels("grpc", code.name).inc()
             if path not in PROBES:
                 line = {"request": request_id, "method": "gRPC", "path": path, "code": code.name}
-                LOG.info(json.dumps({**line, "seconds": round(time.perf_counter() - started, 6)}))
+                LOG.info({**line, "seconds": round(time.perf_counter() - started, 6)})
         await context.abort(code, why, trailing)  # which raises
         raise AssertionError(why)
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+from imaging_ft.types import Json
 
 _OWN = "imaging_ft"
 _LONGEST = 300
@@ -22,18 +24,17 @@ class Lines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line; what is JSON already is merged into it."""
+        """Return a line; what was logged as a dict is merged into it."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
-        text = record.getMessage()
-        if record.name.partition(".")[0] == _OWN:
-            try:
-                values = json.loads(text)
-            except ValueError:
-                values = None
-            line |= values if isinstance(values, dict) else {"message": text}
+        own = record.name.partition(".")[0] == _OWN
+        said: object = record.msg
+        if own and isinstance(said, dict):
+            line |= cast("Json", said)
+        elif own:
+            line["message"] = record.getMessage()
         else:
-            line |= {"logger": record.name, "message": text.partition("\n")[0][:_LONGEST]}
+            line |= {"logger": record.name, "message": record.getMessage().partition("\n")[0][:_LONGEST]}
         if record.exc_info and record.exc_info[0] is not None:
             line.setdefault("error", record.exc_info[0].__name__)
             line["at"] = _places(record.exc_info[2])

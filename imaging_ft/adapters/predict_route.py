@@ -1,21 +1,23 @@
 """`/v1/predict`: image files in, what is seen in them out; and the models' cards."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from imaging_ft.adapters.answers import told
+from imaging_ft.adapters.answers import answer_to, told
 from imaging_ft.adapters.body import BodyError, deadline_of, read_body
 from imaging_ft.adapters.document import PREDICTED, UPLOAD, refusals
+from imaging_ft.adapters.form import files_of
 from imaging_ft.adapters.service import Predicted, Service
-from imaging_ft.errors import InputError, UnknownModelError
+from imaging_ft.errors import ImagingFtError, InputError, UnknownModelError
 from imaging_ft.types import Json
 
+PREDICT = "/v1/predict"
 _UPLOADS = ("image/", "application/dicom", "application/octet-stream")
+_FORM = "multipart/form-data"
 
 
 def add_predict(app: FastAPI, service: Service) -> None:
@@ -26,7 +28,7 @@ def add_predict(app: FastAPI, service: Service) -> None:
         return [service.card(name) for name in service.models.names()]
 
     @app.post(
-        "/v1/predict",
+        PREDICT,
         summary="Predict an image file: JPEG, PNG, TIFF, BMP, WebP or DICOM.",
         responses=PREDICTED | refusals(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 504),
         openapi_extra=UPLOAD,
@@ -36,44 +38,74 @@ def add_predict(app: FastAPI, service: Service) -> None:
         model: Annotated[str | None, Query(description="A model's name; the first, where it is left out.")] = None,
         heatmap: Annotated[bool, Query(description="Also give a heat map, as a PNG.")] = False,  # noqa: FBT002
     ) -> Response:
-        name = model if model is not None else next(iter(service.models.names()), "")
-        served = service.models.get(name)
-        data = await _uploads(request, service)
-        deadline, asked = deadline_of(request), request.scope["state"]["request_id"]
-        alone = len(data) == 1
+        return await _predict(request, service, model=model, heatmap=heatmap)
 
-        async def predicted(one: bytes) -> Predicted | str:
-            try:
-                return await service.predict_file(name, one, request_id=asked, heatmap=heatmap, deadline=deadline)
-            except UnknownModelError:
-                raise
-            except InputError as error:
-                if alone:
-                    raise
-                return " ".join(told(error, service).split())  # it fails none of those beside it
 
-        tasks = [asyncio.create_task(predicted(one)) for one in data]
+class Shortcut:
+    """An ASGI application around that one: an upload without a query, which is nearly all that comes, goes past it.
+
+    What FastAPI does for a request, its query's validation most of all, would be a tenth of what a small image costs.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an upload, or hand the request on."""
+        if scope["type"] != "http" or (scope["method"], scope["path"], scope["query_string"]) != ("POST", PREDICT, b""):
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await _predict(Request(scope, receive), self._service)
+        except (ImagingFtError, BodyError) as error:
+            response = answer_to(error, self._service)
+        await response(scope, receive, send)
+
+
+async def _predict(request: Request, service: Service, *, model: str | None = None, heatmap: bool = False) -> Response:
+    name = model if model is not None else next(iter(service.models.names()), "")
+    served = service.models.get(name)
+    data = await _uploads(request, service)
+    deadline, asked = deadline_of(request), request.scope["state"]["request_id"]
+
+    async def predicted(one: bytes) -> Predicted:
+        return await service.predict_file(name, one, request_id=asked, heatmap=heatmap, deadline=deadline)
+
+    async def predicted_beside(one: bytes) -> Predicted | str:
+        try:
+            return await predicted(one)
+        except UnknownModelError:
+            raise
+        except InputError as error:
+            return " ".join(told(error, service).split())  # it fails none of those beside it
+
+    found: list[Predicted | str]
+    if len(data) == 1:
+        found = [await predicted(data[0])]
+    else:
+        tasks = [asyncio.create_task(predicted_beside(one)) for one in data]
         try:
             found = await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
-        good = [one for one in found if isinstance(one, Predicted)]
-        served = good[0].served if good else served
-        thresholds = served.runner.bundle.thresholds
-        return JSONResponse(
-            {
-                "model": served.name,
-                "model_version": str(served.version),
-                "model_sha256": served.runner.sha256,
-                "request_id": asked,
-                "predictions": [_failed(one, thresholds) if isinstance(one, str) else one.as_json() for one in found],
-                "seconds": {
-                    "queue": max((one.answer.queued for one in good), default=0.0),
-                    "compute": max((one.answer.computed for one in good), default=0.0),
-                },
-            }
-        )
+    good = [one for one in found if isinstance(one, Predicted)]
+    served = good[0].served if good else served
+    thresholds = served.runner.bundle.thresholds
+    return JSONResponse(
+        {
+            "model": served.name,
+            "model_version": str(served.version),
+            "model_sha256": served.runner.sha256,
+            "request_id": asked,
+            "predictions": [_failed(one, thresholds) if isinstance(one, str) else one.as_json() for one in found],
+            "seconds": {
+                "queue": max((one.answer.queued for one in good), default=0.0),
+                "compute": max((one.answer.computed for one in good), default=0.0),
+            },
+        }
+    )
 
 
 def _failed(reason: str, thresholds: object) -> Json:
@@ -90,30 +122,13 @@ def _failed(reason: str, thresholds: object) -> Json:
 
 async def _uploads(request: Request, service: Service) -> list[bytes]:
     """Return the image files in a request: its body, or the files of a form; raises BodyError."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind and kind != "multipart/form-data" and not kind.startswith(_UPLOADS):
+    said = request.headers.get("content-type", "")
+    kind = said.partition(";")[0].strip().lower()
+    if kind and kind != _FORM and not kind.startswith(_UPLOADS):
         raise BodyError(415, f"content-type {kind!r} is not read; send an image file, or a form with one")
     body = await read_body(request, service.limits)
-    if kind == "multipart/form-data":
-        return await _files(request, body, service.limits.images)
+    if kind == _FORM:
+        return files_of(body, said, most=service.limits.images)
     if not body:
         raise BodyError(400, "the body is empty; send an image file")
     return [body]
-
-
-async def _files(request: Request, body: bytes, most: int) -> list[bytes]:
-    async def once() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    try:
-        form = await MultiPartParser(request.headers, once(), max_files=most, max_fields=16).parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        raise BodyError(400, f"the form can't be read: {getattr(error, 'message', error)}") from error
-    files = [value for _, value in form.multi_items() if not isinstance(value, str)]
-    try:
-        found = [await file.read() for file in files]
-    finally:
-        await form.close()
-    if not found:
-        raise BodyError(400, "the form holds no file; send the image's as 'image'")
-    return found

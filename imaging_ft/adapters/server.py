@@ -1,7 +1,6 @@
 """The service as a process: sockets, logs, signals; it stops once what it accepted is answered."""
 
 import asyncio
-import json
 import signal
 import ssl
 import sys
@@ -137,7 +136,7 @@ async def _drain(service: Service, http: "_Http", beside: Any) -> None:
 
     HTTP listens until then: who still asks gets a 503 and can ask another, where a closed socket would cut them off.
     """
-    LOG.info(json.dumps({"message": "stopping: answering what was accepted", "requests": service.inside}))
+    LOG.info({"message": "stopping: answering what was accepted", "requests": service.inside})
     service.stopping = True
     seconds = service.limits.drain_seconds
     now = asyncio.get_running_loop().time
@@ -146,7 +145,7 @@ async def _drain(service: Service, http: "_Http", beside: Any) -> None:
     while (service.inside or (ending is not None and not ending.done())) and now() < end and not http.force_exit:
         await asyncio.sleep(0.02)
     if service.inside:
-        LOG.warning(json.dumps({"message": "ending before all was answered", "requests": service.inside}))
+        LOG.warning({"message": "ending before all was answered", "requests": service.inside})
     if beside is not None and http.force_exit:
         await beside.stop(0)
     elif ending is not None:

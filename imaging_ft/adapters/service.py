@@ -15,9 +15,10 @@ import numpy as np
 from imaging_ft.adapters.audit import AuditLog
 from imaging_ft.adapters.heat import heat_png
 from imaging_ft.adapters.metrics import Metrics
+from imaging_ft.adapters.pending import Pending
 from imaging_ft.adapters.settings import Limits
 from imaging_ft.bundle import SALIENCY, SEPARATOR
-from imaging_ft.errors import ExpiredError, ImageError, InputError, UnknownModelError
+from imaging_ft.errors import ExpiredError, InputError, UnknownModelError
 from imaging_ft.image import decode_image
 from imaging_ft.inference.activation import Activation, over_image
 from imaging_ft.inference.batching import Answer
@@ -97,12 +98,7 @@ class Service:
             given[:] = [runner.levels(self._decoded(data))]
             return given
 
-        try:
-            served, futures = await self._in_time(lambda: self.models.submit(name, levels, deadline=deadline), deadline)
-        except ImageError:
-            self.metrics.images.labels(name, "error").inc()
-            raise
-        (answer,) = await self._answers(name, futures, deadline)
+        served, (answer,) = await self._answers(name, levels, deadline, images=1)
         prediction = self._decided(served, given[0], answer)
         found = None
         if heatmap:
@@ -127,8 +123,7 @@ class Service:
             given[:] = [runner.levels(image) if inside(runner) else runner.checked(image) for image in images]
             return given
 
-        served, futures = await self._in_time(lambda: self.models.submit(name, levels, deadline=deadline), deadline)
-        answers = await self._answers(name, futures, deadline)
+        served, answers = await self._answers(name, levels, deadline, images=len(images))
         predictions = [self._decided(served, one, answer) for one, answer in zip(given, answers, strict=True)]
         await self._record(served, predictions, digests, request_id, deadline)
         return served, answers
@@ -205,22 +200,24 @@ class Service:
         except TimeoutError as error:
             raise ExpiredError(_LATE) from error
 
-    async def _answers(self, name: str, futures: Sequence[Any], deadline: float) -> list[Answer]:
-        waiting = [asyncio.wrap_future(future) for future in futures]
+    async def _answers(
+        self, name: str, levels: Callable[[Runner], Sequence[Batch]], deadline: float, *, images: int
+    ) -> tuple[Served, list[Answer]]:
+        """Return the model that answers and its answers, for what a thread that decodes makes by `levels`."""
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                answers = list(await asyncio.gather(*waiting))
+                pending = Pending(lambda: self.models.submit(name, levels, deadline=deadline), self._pool)
+                served, answers = await pending.wait()
         except TimeoutError as error:
             raise ExpiredError(_LATE) from error
-        except InputError:
-            self.metrics.images.labels(name, "error").inc(len(futures))
+        except UnknownModelError:
             raise
-        finally:
-            for one in waiting:
-                one.cancel()
+        except InputError:
+            self.metrics.images.labels(name, "error").inc(images)
+            raise
         for answer in answers:
             self.metrics.answered(name, answer)
-        return answers
+        return served, answers
 
     def _decided(self, served: Served, levels: Batch, answer: Answer) -> Prediction:
         found = decided(served.runner.bundle, "", levels, answer.outputs)

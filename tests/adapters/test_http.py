@@ -88,6 +88,16 @@ def test_an_upload_is_decided_as_predict_decides_it(served: Server, runner: Runn
     assert found["model_sha256"] == runner.sha256
 
 
+def test_an_upload_without_a_query_gets_the_same_answer(served: Server) -> None:
+    short, full = (served.ask(f"/v1/predict{query}", png(3), {"X-Request-Id": "a"}) for query in ("", "?model=net"))
+    for _, found, _ in (short, full):
+        assert set(found.pop("seconds")) == {"queue", "compute"}
+    assert short[:2] == full[:2]
+    changing = {"date", "content-length"}
+    kept, wanted = ({k: v for k, v in headers.items() if k not in changing} for _, _, headers in (short, full))
+    assert kept == wanted
+
+
 def test_curl_sends_several_files_in_a_form(served: Server, tmp_path: Path) -> None:
     for seed in range(2):
         (tmp_path / f"{seed}.png").write_bytes(png(seed))
@@ -102,6 +112,7 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
 
 
+@pytest.mark.parametrize("query", ["", "?heatmap=0"])
 @pytest.mark.parametrize(
     ("data", "headers", "code", "message"),
     [
@@ -122,9 +133,10 @@ def huge_png() -> bytes:
     ],
 )
 def test_a_bad_upload_gets_its_status_and_one_line_and_harms_no_other(
-    data: bytes, headers: dict[str, str], code: int, message: str, served: Server
+    data: bytes, headers: dict[str, str], code: int, message: str, query: str, served: Server
 ) -> None:
-    found, values, _ = served.ask("/v1/predict", data, {"Content-Type": "application/octet-stream"} | headers)
+    typed = {"Content-Type": "application/octet-stream"} | headers
+    found, values, _ = served.ask(f"/v1/predict{query}", data, typed)
     assert (found, list(values)) == (code, ["error"])
     assert message in values["error"]
     assert "\n" not in values["error"]

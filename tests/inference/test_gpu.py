@@ -273,3 +273,37 @@ def test_training_runs_on_the_gpu(request: pytest.FixtureRequest, tmp_path: Path
     trained = request.getfixturevalue("trained")
     summary = train(str(trained.dataset), tmp_path / "run", TrainSettings(epochs=1, size=64, device="cuda"))
     assert summary["cost"]["device"] == "cuda"
+
+
+def test_the_optimiser_goes_on_from_its_checkpoint_on_the_gpu() -> None:
+    """Its steps are one launch for many weights there, and lie on the GPU: a checkpoint's have to as well."""
+    for name in ("torch", "timm"):
+        pytest.importorskip(name, reason="needs pip install 'imaging-ft[train]'")
+    import torch
+
+    from imaging_ft.models.factory import create
+    from imaging_ft.training.optimiser import Optimiser
+    from imaging_ft.training.settings import TrainSettings
+
+    def step(model: Any, optimiser: Optimiser, number: int) -> None:
+        optimiser.prepare(number)
+        torch.manual_seed(number)
+        optimiser.raw.zero_grad()
+        model(torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8, device="cuda")).square().mean().backward()
+        optimiser.raw.step()
+        optimiser.pull_back()
+
+    settings = TrainSettings(l2_sp=0.0).resolved()
+    whole = create("timm/resnet18", classes=2, weights="none").cuda().eval()
+    first = Optimiser(whole, settings, steps=4)
+    step(whole, first, 0)
+    stored = {name: value.cpu() for name, value in first.state().items()}
+    again = create("timm/resnet18", classes=2, weights="none").cuda().eval()
+    again.load_state_dict(whole.state_dict())
+    second = Optimiser(again, settings, steps=4)
+    second.load(stored)
+    for number in (1, 2):
+        step(whole, first, number)
+        step(again, second, number)
+    for mine, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-6)
