@@ -2,8 +2,9 @@
 
 All ways take turns in one run, a few seconds each and in another order every round, so that what else the machine does
 falls on all of them; what counts are the ratios within a round, of which the median is told.
-Needs wrk for the load, and LitServe for the peer (`pip install litserve`; `--peer-python` names an interpreter that
-has it); without them these parts are left out, and said so. Pictures are JPEGs of noise over blobs, or `--pictures`.
+Needs wrk for the load, and LitServe for the peer (`pip install litserve python-multipart`; `--peer-python` names an
+interpreter that has them); without them these parts are left out, and said so. Pictures are JPEGs of noise over blobs,
+or `--pictures`.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -39,6 +40,8 @@ IN_PROCESS, OURS, PEER = "in process", "imaging_ft", "litserve"
 CLIENTS = 32
 FEW, OVERLOAD = 4, 256
 BATCH = 32
+SETTLE = 1.0
+"""Seconds in which a server gets done what the last clients asked and no longer wait for."""
 IMPORT = "import time; t = time.perf_counter(); import imaging_ft.inference.runner; print(time.perf_counter() - t)"
 LUA = """
 local bodies = {{}}
@@ -118,12 +121,14 @@ def service(given: argparse.Namespace, pictures: Path, script: Path) -> dict[str
         if theirs is None:
             found["left out"] = f"LitServe can't be run by {given.peer_python}"
         for address in filter(None, (ours, theirs)):
-            load(address, script, CLIENTS, 1.0)  # warm
+            if not load(address, script, CLIENTS, 1.0)["images"]:  # warm
+                raise SystemExit(f"{address}: answers no picture; see what it says to one")
         for _ in range(given.rounds):
             for count in (FEW, CLIENTS, OVERLOAD):
                 one: dict[str, Any] = {"clients": count}
                 for way in rng.permutation([IN_PROCESS, OURS, PEER]).tolist():
                     address = {OURS: ours, PEER: theirs}.get(way)
+                    time.sleep(SETTLE)
                     if way == IN_PROCESS:
                         one[way] = {"images": saturated(runner, data, given.seconds)}
                     elif address is not None:

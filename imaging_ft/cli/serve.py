@@ -1,5 +1,6 @@
 """`imaging-ft serve`."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -119,6 +120,8 @@ def serve(
         max_delay=max_delay / 1000,
         max_queue=max(max_queue, max_batch or 1),
     )
+    # Libraries stay: looking through all their objects for garbage now and then would hold up requests for 0.1 s.
+    gc.freeze()
     for each, path in zip(names, models, strict=True):
         served.load(path, name=each)
     log = AuditLog.open(audit) if audit is not None else None
