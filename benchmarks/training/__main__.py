@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(error))
         for work in left:
             print(f"  {work.name:<48} about {spoken(seconds[work])}")
-        print(f"about {spoken(sum(seconds.values()))} in all, for what is left", flush=True)
+        print(f"about {spoken(sum(seconds.values()) / given.jobs)} in all, for what is left", flush=True)
     if given.estimate:
         return 0
     try:

@@ -92,7 +92,7 @@ def _measure(options: Options) -> float:
 
     levels = torch.randint(0, 256, (32, 1, options.size, options.size), dtype=torch.uint8)
     model = create(EMBEDDED, classes=4)
-    # Both modes are timed, so that there is a speed even where the precision is set.
+    # Every mode is timed, so that there is a speed even where the precision is set.
     engine = make_engine(model, levels, device=options.device, precision="auto", classes=4)
     wanted = [speed for mode, speed in engine.speeds.items() if options.precision in {"auto", mode.partition(",")[0]}]
     return max(wanted)

@@ -105,7 +105,7 @@ def machine(options: Options) -> Json:
     return {
         "processor": _processor(),
         "threads": options.threads,
-        "device": _gpu() if options.device == "cuda" else None,
+        "gpu": _gpu() if options.device == "cuda" else None,
         "python": platform.python_version(),
         "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
         "git_revision": git_revision(),

@@ -52,8 +52,8 @@ class Comparison:
     dataset: str
     title: str
     """The data set's name, and the GPU that trained where it was one."""
-    device: str | None
-    """The GPU's name."""
+    gpu: str | None
+    """What trained, where it was a GPU; None: a processor."""
     results: tuple[Json, ...]
     held_out: tuple[str, ...]
     """Conditions of the suite that our recipe doesn't practise; for every method the same."""
@@ -142,17 +142,17 @@ def comparisons(results: Sequence[Json]) -> list[Comparison]:
     """
     parted: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for found in results:
-        parted[found["dataset"], found["machine"].get("device") or ""].append(found)
+        parted[found["dataset"], found["machine"].get("gpu") or ""].append(found)
     ordered = sorted(sorted(parted.items(), key=lambda item: item[0][1]), key=lambda item: item[0][0], reverse=True)
     return [
         Comparison(
             dataset,
-            f"{found[0]['name']}, trained on one {device}" if device else found[0]["name"],
-            device or None,
+            f"{found[0]['name']}, trained on one {gpu}" if gpu else found[0]["name"],
+            gpu or None,
             tuple(found),
             _held_out(found),
         )
-        for (dataset, device), found in ordered
+        for (dataset, gpu), found in ordered
     ]
 
 

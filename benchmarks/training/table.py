@@ -38,7 +38,7 @@ def write_tables(out: Path, docs: Path) -> Path:
         " brackets.".format(size=results[0]["options"]["size"], tested=_tested(results[0]["options"]["limit_test"]))
     ]
     for found in comparisons(results):
-        plot = docs / f"benchmark-training-{slug(found.dataset)}{'-gpu' if found.device else ''}.svg"
+        plot = docs / f"benchmark-training-{slug(found.dataset)}{f'-{slug(found.gpu)}' if found.gpu else ''}.svg"
         write_plot(found, plot)
         parts.append(section(found, plot.name))
     target = docs / "benchmarks.md"
@@ -80,7 +80,7 @@ def _about(results: Sequence[Json]) -> str:
     newest = max(results, key=lambda found: found["created"])
     first = min(found["created"] for found in results)
     machine = newest["machine"]
-    gpu = f"{machine['device']}, beside " if machine.get("device") else ""
+    gpu = f"{machine['gpu']}, beside " if machine.get("gpu") else ""
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     modes = sorted({found["trained"]["mode"] for found in results})
     revisions = sorted({str(found["machine"]["git_revision"]) for found in results})

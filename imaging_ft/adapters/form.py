@@ -6,16 +6,16 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from imaging_ft.adapters.body import BodyError
 
 MOST_FIELDS = 16
-"""Parts of a form that are no files: they are allowed, and not read."""
+"""Parts of a form that are no files, at most: they are allowed, and not read."""
 _DISPOSITION = b"content-disposition"
 
 
-def files_of(body: bytes, kind: str, *, most: int) -> list[bytes]:
-    """Return the files in a `multipart/form-data` body of that content type, in their order.
+def files_of(body: bytes, content_type: str, *, most: int) -> list[bytes]:
+    """Return the files in a body, in their order; its content type names the boundary.
 
     Raises BodyError where the form can't be read, holds no file, or more than `most`.
     """
-    boundary = parse_options_header(kind)[1].get(b"boundary")
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise BodyError(400, "the form can't be read: its content-type names no boundary")
     form = _Form(most)
@@ -41,7 +41,8 @@ class _Form:
         self._most = most
         self._fields = 0
         self._name = self._value = self._disposition = b""
-        self._parts: list[bytes] | None = None
+        self._file: list[bytes] | None = None
+        """Slices of the file that is being read; None in a field."""
 
     def callbacks(self) -> dict[str, object]:
         """Return what python_multipart calls."""
@@ -57,7 +58,7 @@ class _Form:
         }
 
     def _begin(self) -> None:
-        self._disposition, self._parts = b"", None
+        self._disposition, self._file = b"", None
 
     def _take_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -74,19 +75,19 @@ class _Form:
         if b"filename" in parse_options_header(self._disposition)[1]:
             if len(self.files) == self._most:
                 raise BodyError(400, f"the form holds over {self._most} files; send fewer at once")
-            self._parts = []
+            self._file = []
             return
         self._fields += 1
         if self._fields > MOST_FIELDS:
             raise BodyError(400, f"the form holds over {MOST_FIELDS} fields that are no files; leave them out")
 
     def _take(self, data: bytes, start: int, end: int) -> None:
-        if self._parts is not None:
-            self._parts.append(data[start:end])
+        if self._file is not None:
+            self._file.append(data[start:end])
 
     def _end_part(self) -> None:
-        if self._parts is not None:
-            self.files.append(b"".join(self._parts))
+        if self._file is not None:
+            self.files.append(b"".join(self._file))
 
     def _end(self) -> None:
         self.ended = True

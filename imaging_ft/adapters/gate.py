@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imaging_ft.adapters.answers import BROKEN
 from imaging_ft.adapters.auth import Keys, key_of
+from imaging_ft.adapters.logs import Fields
 from imaging_ft.adapters.service import Service
 
 LOG = logging.getLogger("imaging_ft.serve")
@@ -70,7 +71,7 @@ class Gate:
                 told, 503, "the service ended before this was answered; ask another one", {"retry-after": "1"}
             )
         except Exception as error:
-            LOG.error({"request": request_id, "error": type(error).__name__}, exc_info=error)
+            LOG.error(Fields({"request": request_id, "error": type(error).__name__}), exc_info=error)
             if not begun:
                 await _refuse(told, 500, BROKEN, {})
         finally:
@@ -80,7 +81,7 @@ class Gate:
             if not probe:
                 seconds = round(time.perf_counter() - started, 6)
                 line = {"request": request_id, "method": scope["method"], "path": scope["path"][:200], "code": code}
-                LOG.info({**line, "seconds": seconds})
+                LOG.info(Fields({**line, "seconds": seconds}))
 
     def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> tuple[int, str, dict[str, str]] | None:
         if not self._keys.accept(key_of(headers.get(b"authorization"), headers.get(b"x-api-key"))):

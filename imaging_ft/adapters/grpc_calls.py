@@ -14,6 +14,7 @@ from imaging_ft.adapters.auth import Keys, key_of
 from imaging_ft.adapters.gate import LOG, SANE
 from imaging_ft.adapters.grpc_messages import HEALTH, PROTOCOL, messages
 from imaging_ft.adapters.grpc_methods import Call, Methods, RefusedError, status_of
+from imaging_ft.adapters.logs import Fields
 from imaging_ft.adapters.service import Service
 from imaging_ft.errors import ImagingFtError, InputError
 
@@ -177,7 +178,7 @@ class Calls(grpc.GenericRpcHandler):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told no more than this
             code, why = grpc.StatusCode.INTERNAL, "something went wrong here; the log has it under this request's id"
-            LOG.error({"request": request_id, "error": type(error).__name__}, exc_info=error)
+            LOG.error(Fields({"request": request_id, "error": type(error).__name__}), exc_info=error)
         finally:
             self.under_way -= 1
             self._service.metrics.in_flight.dec()
@@ -185,7 +186,7 @@ class Calls(grpc.GenericRpcHandler):
                 self._service.metrics.requests.labels("grpc", code.name).inc()
             if path not in PROBES:
                 line = {"request": request_id, "method": "gRPC", "path": path, "code": code.name}
-                LOG.info({**line, "seconds": round(time.perf_counter() - started, 6)})
+                LOG.info(Fields({**line, "seconds": round(time.perf_counter() - started, 6)}))
         await context.abort(code, why, trailing)  # which raises
         raise AssertionError(why)
 

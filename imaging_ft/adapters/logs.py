@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, cast
-
-from imaging_ft.types import Json
+from typing import Any, TextIO
 
 _OWN = "imaging_ft"
 _LONGEST = 300
 _FRAMES = 12
+
+
+class Fields(dict[str, object]):
+    """What is logged as a record's fields, and by other handlers than ours as JSON."""
+
+    def __str__(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(self, ensure_ascii=False)
 
 
 class Lines(logging.Formatter):
@@ -24,13 +30,13 @@ class Lines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line; what was logged as a dict is merged into it."""
+        """Return a line; fields are merged into it."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
         own = record.name.partition(".")[0] == _OWN
         said: object = record.msg
-        if own and isinstance(said, dict):
-            line |= cast("Json", said)
+        if own and isinstance(said, Fields):
+            line |= said
         elif own:
             line["message"] = record.getMessage()
         else:

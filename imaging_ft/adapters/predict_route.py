@@ -122,13 +122,13 @@ def _failed(reason: str, thresholds: object) -> Json:
 
 async def _uploads(request: Request, service: Service) -> list[bytes]:
     """Return the image files in a request: its body, or the files of a form; raises BodyError."""
-    said = request.headers.get("content-type", "")
-    kind = said.partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
     if kind and kind != _FORM and not kind.startswith(_UPLOADS):
         raise BodyError(415, f"content-type {kind!r} is not read; send an image file, or a form with one")
     body = await read_body(request, service.limits)
     if kind == _FORM:
-        return files_of(body, said, most=service.limits.images)
+        return files_of(body, content_type, most=service.limits.images)
     if not body:
         raise BodyError(400, "the body is empty; send an image file")
     return [body]

@@ -16,7 +16,7 @@ import uvicorn
 from imaging_ft.adapters.application import create_app
 from imaging_ft.adapters.auth import Keys
 from imaging_ft.adapters.gate import LOG, Gate
-from imaging_ft.adapters.logs import logged_as_json
+from imaging_ft.adapters.logs import Fields, logged_as_json
 from imaging_ft.adapters.service import Service
 from imaging_ft.adapters.wire import Wire
 from imaging_ft.config import reason
@@ -136,7 +136,7 @@ async def _drain(service: Service, http: "_Http", beside: Any) -> None:
 
     HTTP listens until then: who still asks gets a 503 and can ask another, where a closed socket would cut them off.
     """
-    LOG.info({"message": "stopping: answering what was accepted", "requests": service.inside})
+    LOG.info(Fields({"message": "stopping: answering what was accepted", "requests": service.inside}))
     service.stopping = True
     seconds = service.limits.drain_seconds
     now = asyncio.get_running_loop().time
@@ -145,7 +145,7 @@ async def _drain(service: Service, http: "_Http", beside: Any) -> None:
     while (service.inside or (ending is not None and not ending.done())) and now() < end and not http.force_exit:
         await asyncio.sleep(0.02)
     if service.inside:
-        LOG.warning({"message": "ending before all was answered", "requests": service.inside})
+        LOG.warning(Fields({"message": "ending before all was answered", "requests": service.inside}))
     if beside is not None and http.force_exit:
         await beside.stop(0)
     elif ending is not None:

@@ -23,7 +23,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: Classifier) -> None:
-        """Take in the weights after a step: all of a kind at once, which on a GPU is a few launches, not hundreds."""
+        """Take in the weights after a step: all fractions at once, which on a GPU is a few launches, not hundreds."""
         averaged: list[Tensor] = []
         current: list[Tensor] = []
         for mine, new in zip(_tensors(self.model), _tensors(model), strict=True):

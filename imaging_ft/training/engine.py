@@ -20,6 +20,8 @@ from imaging_ft.training.team import Team, processes
 from imaging_ft.types import Floats
 
 _STEPS = 4
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+"""What torch says where it has no error class of its own: on a CPU, in cuDNN, in cuBLAS."""
 _FEW = 8
 """Images that tell a CPU's modes apart; a GPU has to be given a whole batch, or all that is measured is launching."""
 _MODES: dict[str, tuple[Literal["32-true", "bf16-mixed", "16-mixed"], torch.memory_format]] = {
@@ -89,8 +91,8 @@ def make_engine(
 ) -> Engine:
     """Return the engine for a device and precision; with `auto` the fastest mode for this model is measured.
 
-    `levels` is a training batch, to measure with; `mode` is that of a run which is taken up again. Under torchrun, the
-    engine is one process's part of all. Raises DeviceError where CUDA was asked for and isn't there.
+    `levels` is what of a batch passes at once, to measure with; `mode` is that of a run which is taken up again. Under
+    torchrun, the engine is one process's part of all. Raises DeviceError where CUDA was asked for and isn't there.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: torch sees no CUDA device here; imaging-ft doctor says more")
@@ -108,7 +110,7 @@ def make_engine(
     if len(names) == 1:
         return _engine(accelerator, names[0])
     measured = levels if accelerator == "cuda" else levels[:_FEW]
-    speeds = {name: _speed(_engine(accelerator, name), model, measured, classes) for name in names}
+    speeds = {name: _speed_that_fits(_engine(accelerator, name), model, measured, classes) for name in names}
     best = max(speeds, key=speeds.__getitem__)
     return _engine(accelerator, _engine(accelerator, best).team.agree(best), speeds)
 
@@ -124,6 +126,27 @@ def _engine(accelerator: str, mode: str, speeds: dict[str, float] | None = None)
         warnings.simplefilter("ignore")
         fabric.launch()  # joins the processes that torchrun started; a second time, nothing
     return Engine(fabric, layout, mode, speeds or {})
+
+
+def _speed_that_fits(engine: Engine, model: Classifier, levels: Tensor, classes: int) -> float:
+    """Return images a second, with half the images as long as memory runs out; 0 where even a few don't fit."""
+    while len(levels) > 1:
+        try:
+            return _speed(engine, model, levels, classes)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+        levels = levels[: len(levels) // 2]  # outside of the handler, which would keep the activations alive
+        if engine.fabric.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return 0.0
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error is torch's for memory that ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in _OUT_OF_MEMORY
+    )
 
 
 def _speed(engine: Engine, model: Classifier, levels: Tensor, classes: int) -> float:
@@ -146,10 +169,11 @@ def _speed(engine: Engine, model: Classifier, levels: Tensor, classes: int) -> f
         with torch.inference_mode(), engine.fabric.autocast():
             placed(engine.to_device(levels))
 
-    seconds = sum(min(_seconds(engine, act) for _ in range(_STEPS)) for act in (learn, predict))
-    placed.zero_grad(set_to_none=True)
-    placed.load_state_dict(state)
-    return len(levels) / seconds
+    try:
+        return len(levels) / sum(min(_seconds(engine, act) for _ in range(_STEPS)) for act in (learn, predict))
+    finally:
+        placed.zero_grad(set_to_none=True)
+        placed.load_state_dict(state)
 
 
 def _seconds(engine: Engine, act: Callable[[], None]) -> float:

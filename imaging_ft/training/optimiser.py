@@ -15,7 +15,8 @@ from imaging_ft.models.stages import parameter_depths, parameter_stages
 from imaging_ft.training.schedule import rate, unfrozen
 from imaging_ft.training.settings import TrainSettings
 
-_STATE = ("exp_avg", "exp_avg_sq", "step")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_STATE = (*_MOMENTS, "step")
 
 
 class Optimiser:
@@ -28,7 +29,7 @@ class Optimiser:
         self._stages = parameter_stages(model)
         self._affine = _affine(model)
         self._fused = all(parameter.is_cuda for parameter in self._names)
-        """One launch for a group's weights; on a CPU, the loop that earlier runs were made with."""
+        """One launch for a group's weights; on a CPU AdamW's default, so that runs there stay the same in every bit."""
         self._groups = AdamW(_groups(model, settings), fused=self._fused or None)
         self._peaks = [float(group["lr"]) for group in self._groups.param_groups]
         self._start: dict[nn.Parameter, Tensor] = {}
@@ -92,12 +93,10 @@ class Optimiser:
         self._groups.state.clear()
         for parameter, name in self._names.items():
             if f"exp_avg/{name}" in tensors:
-                self._groups.state[parameter] = {
-                    kind: tensors[f"{kind}/{name}"]
-                    .to("cpu" if kind == "step" and not self._fused else parameter.device, copy=True)
-                    .to(memory_format=torch.preserve_format)
-                    for kind in _STATE
-                }
+                step = tensors[f"step/{name}"].to(parameter.device if self._fused else "cpu", copy=True)
+                # In the parameter's memory layout, which fused steps insist on, and files don't keep.
+                moments = {kind: torch.empty_like(parameter).copy_(tensors[f"{kind}/{name}"]) for kind in _MOMENTS}
+                self._groups.state[parameter] = {**moments, "step": step}
 
     def share(self) -> float:
         """Return the share of the weights that train at the end of the schedule."""

@@ -29,7 +29,7 @@ from imaging_ft.training.provenance import practised_before
 from imaging_ft.training.retain import load_retained
 from imaging_ft.training.run import RunFolder, write_text
 from imaging_ft.training.settings import TrainSettings
-from imaging_ft.training.team import is_lead
+from imaging_ft.training.team import is_lead, processes
 from imaging_ft.types import Levels, Split, Task, Track
 
 _FEW_CORES = 4
@@ -115,7 +115,10 @@ def open_job(
         retained = load_retained(settings.retain, data, spec, split_seed=settings.split_seed, track=track)
     lap("load")
 
-    levels, _ = next(clean_batches(train, settings.batch_size))
+    if settings.recompute and not checkpoint_gradients(model):
+        say(f"warning: {model.name} can't recompute activations; they are kept in memory")
+    devices, machines = processes()
+    levels, _ = next(clean_batches(train, max(2, settings.batch_size // (devices * machines * settings.accumulate))))
     mode = str(checkpoint.progress["mode"]) if checkpoint else None
     engine = make_engine(
         model, levels, device=settings.device, precision=settings.precision, classes=len(data.labels), mode=mode
@@ -126,8 +129,6 @@ def open_job(
     say(
         f"{model.name} at {settings.size}×{settings.size} on {engine.fabric.device.type}{team}, {engine.mode}{measured}"
     )
-    if settings.recompute and not checkpoint_gradients(model):
-        say(f"warning: {model.name} can't recompute activations; they are kept in memory")
     clutter = _clutter(recipe, data, train, say)
     judge = make_judge(val, recipe, clutter, task=data.card.task, batch_size=settings.batch_size, seed=settings.seed)
     lap("measure")

@@ -58,7 +58,7 @@ class Team:
         start = 0
         for parameter, gradient in zip(parameters, gradients, strict=True):
             part = flat[start : start + gradient.numel()].view_as(gradient)
-            parameter.grad = part.clone()
+            parameter.grad = torch.empty_like(parameter).copy_(part)  # in its memory layout, as autograd leaves it
             start += gradient.numel()
 
     def rows(self, mine: Floats, count: int) -> Floats:

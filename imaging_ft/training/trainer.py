@@ -12,15 +12,13 @@ from imaging_ft.errors import RunError
 from imaging_ft.models.factory import Classifier
 from imaging_ft.training.average import MovingAverage
 from imaging_ft.training.batchnorm import synchronised, train_mode
-from imaging_ft.training.engine import Engine
+from imaging_ft.training.engine import Engine, ran_out
 from imaging_ft.training.images import Batch, TrainingBatches
 from imaging_ft.training.objective import Objective
 from imaging_ft.training.optimiser import Optimiser
 from imaging_ft.training.settings import TrainSettings
 
 _RAW, _OPTIMISER, _SCALER = "raw/", "optimiser/", "scaler/scale and growth"
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
-"""What torch says where it has no error class of its own: on a CPU, in cuDNN, in cuBLAS."""
 
 
 class NotFinite(Exception):  # noqa: N818 - not an error for the user: the run rolls back
@@ -164,7 +162,7 @@ class Trainer:
                 self._scaler.scale(loss).backward()
                 total[0] += loss.detach().double()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _ran_out(error):
+            if not ran_out(error):
                 raise
             if together:  # the others wait for this process's statistics, and can't begin again
                 raise RunError(
@@ -203,10 +201,3 @@ class Trainer:
 def _parts(values: Tensor, count: int) -> list[Tensor]:
     """Return a batch in exactly so many parts, of about the same size; some are empty where it is smaller."""
     return list(torch.tensor_split(values, count))
-
-
-def _ran_out(error: BaseException) -> bool:
-    """Return whether an error is torch's for memory that ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in str(error) for words in _OUT_OF_MEMORY
-    )

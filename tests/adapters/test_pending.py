@@ -1,7 +1,9 @@
 """Answers that a loop waits for: it is woken once, hears of the first failure, and leaves nothing behind."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
@@ -112,3 +114,66 @@ def test_an_answer_after_the_loop_s_end_harms_nobody(pool: ThreadPoolExecutor) -
     run(test)
     futures[0].set_result(answer(0))
     assert futures[0].done()
+
+
+def test_who_waits_hears_that_the_pool_was_shut_down() -> None:
+    go = threading.Event()
+    pool = ThreadPoolExecutor(1)
+
+    async def test() -> None:
+        pool.submit(go.wait, 30)
+        waiting = asyncio.create_task(Pending(lambda: (MODEL, []), pool).wait())
+        await asyncio.sleep(0)
+        pool.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go.set()
+
+    run(test)
+
+
+class Upload:
+    """What an image's closures hold."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("end", ["answered", "refused", "failed", "late"])
+def test_nothing_of_an_image_outlives_its_answer(end: str, pool: ThreadPoolExecutor) -> None:
+    kept: list[weakref.ref[Upload]] = []
+
+    async def one() -> None:
+        upload = Upload()
+        kept.append(weakref.ref(upload))
+        future: Future[Answer] = Future()
+
+        def submit(upload: Upload = upload) -> Any:
+            if end == "refused":
+                raise InputError("no image")
+            return MODEL, [future] if upload else []
+
+        pending = Pending(submit, pool)
+        del upload, submit
+        if end == "answered":
+            future.set_result(answer(0))
+        elif end == "failed":
+            future.set_exception(InputError("a bad image"))
+        try:
+            async with asyncio.timeout(0.05 if end == "late" else 30):
+                await pending.wait()
+        except (InputError, TimeoutError):
+            assert end != "answered"
+
+    async def test() -> None:
+        for _ in range(3):
+            await one()
+        await asyncio.to_thread(lambda: pool.submit(lambda: None).result(30))  # its thread holds its last work
+
+    run(test)
+    assert [found for found in kept if found() is not None] == []

@@ -276,7 +276,7 @@ def test_training_runs_on_the_gpu(request: pytest.FixtureRequest, tmp_path: Path
 
 
 def test_the_optimiser_goes_on_from_its_checkpoint_on_the_gpu() -> None:
-    """Its steps are one launch for many weights there, and lie on the GPU: a checkpoint's have to as well."""
+    """One launch for many weights wants moments where and as the weights lie; a checkpoint's are contiguous."""
     for name in ("torch", "timm"):
         pytest.importorskip(name, reason="needs pip install 'imaging-ft[train]'")
     import torch
@@ -294,11 +294,11 @@ def test_the_optimiser_goes_on_from_its_checkpoint_on_the_gpu() -> None:
         optimiser.pull_back()
 
     settings = TrainSettings(l2_sp=0.0).resolved()
-    whole = create("timm/resnet18", classes=2, weights="none").cuda().eval()
+    whole = create("timm/resnet18", classes=2, weights="none").to("cuda", memory_format=torch.channels_last).eval()
     first = Optimiser(whole, settings, steps=4)
     step(whole, first, 0)
-    stored = {name: value.cpu() for name, value in first.state().items()}
-    again = create("timm/resnet18", classes=2, weights="none").cuda().eval()
+    stored = {name: value.cpu().contiguous() for name, value in first.state().items()}
+    again = create("timm/resnet18", classes=2, weights="none").to("cuda", memory_format=torch.channels_last).eval()
     again.load_state_dict(whole.state_dict())
     second = Optimiser(again, settings, steps=4)
     second.load(stored)

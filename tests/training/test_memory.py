@@ -150,3 +150,18 @@ def test_a_run_says_when_memory_ran_out_and_finishes(tmp_path: Path, monkeypatch
     assert said.count("memory ran out: batches now pass in 2 parts") == 1
     assert summary["cost"]["batch_parts"] == 2
     assert summary["epochs"] == 1
+
+
+@pytest.mark.parametrize("room", [8, 3, 0])
+def test_a_mode_that_is_measured_takes_what_memory_holds(room: int) -> None:
+    torch.manual_seed(0)
+    model = create("test_resnet", classes=2, weights="none")
+    before = everything(model)
+    limit = Room(room)
+    model.register_forward_pre_hook(limit)
+    levels, _ = next(clean_batches(images(), 8))
+    engine = make_engine(model, levels, device="cpu", precision="auto", classes=2)
+    assert len(engine.speeds) == 3
+    assert all((speed > 0) == (room > 1) for speed in engine.speeds.values())
+    assert (limit.refused > 0) == (room < 8)
+    assert torch.equal(everything(model), before), "nothing is left of it, whichever pass ran out"
