@@ -1,9 +1,14 @@
 """The files of a form, out of a body that is in memory already: nothing of an image goes into a temporary file."""
 
+from typing import TYPE_CHECKING
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from imaging_ft.adapters.body import BodyError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 MOST_FIELDS = 16
 """Parts of a form that are no files, at most: they are allowed, and not read."""
@@ -44,7 +49,7 @@ class _Form:
         self._file: list[bytes] | None = None
         """Slices of the file that is being read; None in a field."""
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> "MultipartCallbacks":
         """Return what python_multipart calls."""
         return {
             "on_part_begin": self._begin,

@@ -1,7 +1,7 @@
 """Weights between weights: the moving average while training, and interpolation after it."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 import torch
@@ -33,7 +33,13 @@ class MovingAverage:
             else:
                 mine.copy_(new)
         if averaged:
-            torch._foreach_lerp_(averaged, current, 1 - self.decay)
+            move(averaged, current, 1 - self.decay)
+
+
+@torch.no_grad()
+def move(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float) -> None:
+    """Move each tensor by a share of the way to its end; on a GPU in a few launches for all of them."""
+    torch._foreach_lerp_(list(tensors), list(ends), weight)  # pyright: ignore[reportPrivateImportUsage] - as swa_utils
 
 
 def _tensors(model: Classifier) -> Iterator[Tensor]:

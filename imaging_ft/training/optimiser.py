@@ -12,6 +12,7 @@ from torch.optim import AdamW
 
 from imaging_ft.models.factory import Classifier
 from imaging_ft.models.stages import parameter_depths, parameter_stages
+from imaging_ft.training.average import move
 from imaging_ft.training.schedule import rate, unfrozen
 from imaging_ft.training.settings import TrainSettings
 
@@ -67,7 +68,6 @@ class Optimiser:
         """Return the parameters that train in this step."""
         return [parameter for parameter in self._names if parameter.requires_grad]
 
-    @torch.no_grad()
     def pull_back(self) -> None:
         """After a step, pull the backbone towards its starting weights: L2-SP (Li, Grandvalet & Davoine 2018).
 
@@ -76,8 +76,7 @@ class Optimiser:
         for group in self._groups.param_groups:
             pulled = [p for p in group["params"] if p in self._start and p.requires_grad]
             if pulled:
-                starts = [self._start[p] for p in pulled]
-                torch._foreach_lerp_(pulled, starts, min(1.0, group["lr"] * self._settings.l2_sp))
+                move(pulled, [self._start[p] for p in pulled], min(1.0, group["lr"] * self._settings.l2_sp))
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments by parameter: `exp_avg/NAME` and so on."""

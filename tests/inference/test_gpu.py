@@ -294,11 +294,11 @@ def test_the_optimiser_goes_on_from_its_checkpoint_on_the_gpu() -> None:
         optimiser.pull_back()
 
     settings = TrainSettings(l2_sp=0.0).resolved()
-    whole = create("timm/resnet18", classes=2, weights="none").to("cuda", memory_format=torch.channels_last).eval()
+    whole = create("timm/resnet18", classes=2, weights="none").cuda().to(memory_format=torch.channels_last).eval()
     first = Optimiser(whole, settings, steps=4)
     step(whole, first, 0)
     stored = {name: value.cpu().contiguous() for name, value in first.state().items()}
-    again = create("timm/resnet18", classes=2, weights="none").to("cuda", memory_format=torch.channels_last).eval()
+    again = create("timm/resnet18", classes=2, weights="none").cuda().to(memory_format=torch.channels_last).eval()
     again.load_state_dict(whole.state_dict())
     second = Optimiser(again, settings, steps=4)
     second.load(stored)
