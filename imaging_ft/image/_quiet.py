@@ -5,9 +5,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 _MODULES = r"(PIL|pydicom|imaging_ft\.image)\b"
 _LOGGERS = ("PIL", "pydicom")
+_SILENT = 0
+"""OpenCV's LOG_LEVEL_SILENT, which not every version names."""
 _lock = threading.Lock()
 _inside = 0
 _restore = ExitStack()
@@ -35,10 +38,11 @@ def quiet() -> Iterator[None]:
 
 
 def _silence(restore: ExitStack) -> None:
-    import cv2.utils.logging as cv2_log
+    import cv2
 
-    restore.callback(cv2_log.setLogLevel, cv2_log.getLogLevel())
-    cv2_log.setLogLevel(cv2_log.LOG_LEVEL_SILENT)
+    log: Any = getattr(cv2.utils, "logging", cv2)  # where OpenCV keeps it from 4.13 on, and before
+    restore.callback(log.setLogLevel, log.getLogLevel())
+    log.setLogLevel(_SILENT)
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         restore.callback(logger.setLevel, logger.level)

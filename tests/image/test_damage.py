@@ -20,6 +20,8 @@ from PIL import Image
 from imaging_ft.errors import ImageError
 from imaging_ft.image import read_image
 
+OPENCV_LOG: Any = getattr(cv2.utils, "logging", cv2)
+"""Where OpenCV keeps its log's level from 4.13 on, and before."""
 _GRAY = np.add.outer(np.arange(18) * 9, np.arange(23) * 3).astype(np.uint8)
 _COLOUR = np.stack([_GRAY, _GRAY[::-1], 255 - _GRAY], axis=2)
 
@@ -235,7 +237,7 @@ def test_an_image_without_pixels_is_refused(width: int, height: int, tmp_path: P
 
 
 def test_threads_read_at_once_and_the_process_is_left_as_it_was(files: dict[str, bytes], tmp_path: Path) -> None:
-    before = list(warnings.filters), cv2.utils.logging.getLogLevel()
+    before = list(warnings.filters), OPENCV_LOG.getLogLevel()
     failures: list[str] = []
 
     def work(part: int) -> None:
@@ -250,4 +252,4 @@ def test_threads_read_at_once_and_the_process_is_left_as_it_was(files: dict[str,
     for thread in threads:
         thread.join()
     assert failures == []
-    assert (list(warnings.filters), cv2.utils.logging.getLogLevel()) == before
+    assert (list(warnings.filters), OPENCV_LOG.getLogLevel()) == before
