@@ -1,6 +1,8 @@
 """Fixtures that many tests share: a small data set, one run trained on it, one model exported from it."""
 
+import gc
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,3 +102,11 @@ def real_data() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"the real images are not at {REAL.parent.name}/{REAL.name} beside the checkout")
     return REAL
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Let memory be freed by reference counts alone while a test runs."""
+    gc.disable()
+    yield
+    gc.enable()

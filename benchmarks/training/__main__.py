@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("fastai isn't installed: pip install -r benchmarks/training/requirements.txt")
     if any(not 0 < share <= 1 for share in given.fractions):
         parser.error("--fractions: each share must be above 0 and at most 1")
+    if given.jobs < 1:
+        parser.error("--jobs: at least one")
     known = out / "options.json"
     if known.is_file() and Options(**json.loads(known.read_text(encoding="utf-8"))) != options:
         parser.error(f"{out}: holds results with other options ({known.name}); choose another --out")

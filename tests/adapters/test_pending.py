@@ -1,7 +1,6 @@
 """Answers that a loop waits for: it is woken once, hears of the first failure, and leaves nothing behind."""
 
 import asyncio
-import gc
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
@@ -134,13 +133,6 @@ def test_who_waits_hears_that_the_pool_was_shut_down() -> None:
 
 class Upload:
     """What an image's closures hold."""
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")

@@ -1,11 +1,9 @@
 """Micro-batching: each gets its own answer, a bad image fails alone, a full queue says so, nothing accepted is lost."""
 
-import gc
 import random
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
@@ -177,13 +175,6 @@ def test_who_fails_on_an_answer_fails_alone(machine: Machine) -> None:
     assert isinstance(late.exception(20), ExpiredError)
     assert batcher.submit(image(3)).result(20).outputs["sum"] == 13
     batcher.close()
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")
