@@ -35,7 +35,7 @@ SETTINGS = {
     "augmentation": "radiograph",
     "learning_rate": 3e-4,
 }
-"""A rate at which steps don't magnify the noise of summation: at the preset's, 4e-6 after one epoch is 1.5e-4 after two.
+"""At this rate steps don't magnify summation's noise; at the preset's, 4e-6 after one epoch was 1.5e-4 after two.
 
 Of 17 images: batches of 5, 5, 5 and 2. In a team of 3, the last process has none of the last batch."""
 
