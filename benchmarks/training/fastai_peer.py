@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import fastai.callback.schedule  # noqa: F401 - it gives Learner its fine_tune
+import torch
 from fastai.callback.core import Callback
 from fastai.data.block import CategoryBlock, DataBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import IndexSplitter
+from fastai.layers import AdaptiveConcatPool2d
 from fastai.metrics import accuracy
 from fastai.vision.augment import RandomErasing, aug_transforms
 from fastai.vision.data import ImageBlock
 from fastai.vision.learner import vision_learner
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.training.budget import Trained
 from benchmarks.training.peer import Epochs, Peer, pictures, seed_everything
@@ -142,9 +144,18 @@ def as_classifier(model: nn.Module) -> Classifier:
     *before, last = head.children()
     if not isinstance(last, nn.Linear):
         raise TypeError(f"fastai's head ends in {type(last).__name__}, not in a linear layer")
+    before = [_ConcatPool() if isinstance(layer, AdaptiveConcatPool2d) else layer for layer in before]
     reference = create(EMBEDDED, classes=2, weights="none")
     mean, std = reference.normalisation
     source = Source(f"timm/{EMBEDDED} (fastai's head)", nn.Sequential(body, *before), last.in_features, mean, std)
     classifier = Classifier(source, last.out_features)
     classifier.head = last
     return classifier
+
+
+class _ConcatPool(nn.Module):
+    """fastai's concatenated pooling, in operators that every torch exports (2.11 has none for adaptive maxima)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the maximum and the mean of each channel [n, 2 · channels, 1, 1]."""
+        return torch.cat([features.amax((2, 3), keepdim=True), features.mean((2, 3), keepdim=True)], 1)
