@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         precision=given.precision,
         threads=given.threads,
         device=given.device,
+        jobs=given.jobs,
     )
     if any(METHODS[name].kind == "fastai" for name in given.methods) and find_spec("fastai") is None:
         parser.error("fastai isn't installed: pip install -r benchmarks/training/requirements.txt")

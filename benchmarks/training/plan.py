@@ -78,6 +78,8 @@ class Options:
     """Processor threads of every process."""
     device: Literal["cpu", "cuda"] = "cpu"
     """What every method trains on; all are measured on the processor."""
+    jobs: int = 1
+    """Trainings side by side; with more than one their seconds tell nothing, and no table shows them."""
 
     def to_json(self) -> Json:
         """Return the options as JSON."""

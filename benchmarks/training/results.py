@@ -35,10 +35,10 @@ class Spread:
         return middle if len(self.values) == 1 else f"{middle} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def read_results(out: Path) -> list[Json]:
-    """Return every result in a folder, in the order of their names."""
+def read_results(*folders: Path) -> list[Json]:
+    """Return every result in some folders, folder after folder in the order of their names."""
     found: list[Json] = []
-    for path in sorted(out.glob("*.json")):
+    for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
         result = json.loads(path.read_text(encoding="utf-8"))
         if result.get("schema") == SCHEMA:
             found.append(result)
@@ -67,6 +67,11 @@ class Comparison:
     def peers(self) -> list[str]:
         """The peers with results."""
         return [name for name in self.methods if name in PEERS]
+
+    @property
+    def timed(self) -> bool:
+        """Whether each training had the machine to itself, so that its seconds tell something."""
+        return all(found["options"].get("jobs", 1) == 1 for found in self.results)
 
     def of(self, method: str, fraction: float = 1.0) -> list[Json]:
         """Return a method's results, a seed each."""

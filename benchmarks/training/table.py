@@ -1,4 +1,4 @@
-"""The tables of a benchmark: `python -m benchmarks.training.table runs/benchmark --docs docs`.
+"""The tables of a benchmark: `python -m benchmarks.training.table runs/benchmark [MORE ...] --docs docs`.
 
 Writes what stands between the markers of `benchmarks.md` in the docs folder, and a plot for each data set beside it.
 """
@@ -24,14 +24,14 @@ _HALF, _THIRD = 0.5, 1 / 3
 Figure = Callable[[Json], float | None]
 
 
-def write_tables(out: Path, docs: Path) -> Path:
-    """Write the tables and plots of a results folder into a docs folder, and return the Markdown file.
+def write_tables(folders: Sequence[Path], docs: Path) -> Path:
+    """Write the tables and plots of folders of results into a docs folder, and return the Markdown file.
 
     Raises ValueError where there are no results, or where the file lacks the markers.
     """
-    results = read_results(out)
+    results = read_results(*folders)
     if not results:
-        raise ValueError(f"{out}: no results; run python -m benchmarks.training --out {out}")
+        raise ValueError(f"{folders[0]}: no results; run python -m benchmarks.training --out {folders[0]}")
     docs.mkdir(parents=True, exist_ok=True)
     parts = [
         "Images of {size}×{size}, {tested}. A figure is the mean over seeds, with the lowest and the highest seed in"
@@ -62,7 +62,7 @@ def section(found: Comparison, plot: str) -> str:
     parts += [_table(_figures(found, metric)) for metric in (BALANCED, ACCURACY)]
     for title, rows in (
         ("The aims of this project, and what was measured", list(_aims(found))),
-        ("Seconds until `--preset robust` has a peer's final score", list(_races(found))),
+        ("Seconds until `--preset robust` has a peer's final score", list(_races(found)) if found.timed else []),
         ("Sensitivity by class, clean test images (%)", list(_sensitivities(found))),
         ("Smaller shares of the training images, balanced accuracy (%)", list(_shares(found))),
     ):
@@ -83,10 +83,12 @@ def _about(results: Sequence[Json]) -> str:
     gpu = f"{machine['gpu']}, beside " if machine.get("gpu") else ""
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     modes = sorted({found["trained"]["mode"] for found in results})
+    jobs = max(found["options"].get("jobs", 1) for found in results)
+    beside = f", {jobs} trainings side by side" if jobs > 1 else ""
     revisions = sorted({str(found["machine"]["git_revision"]) for found in results})
     return (
         f"Measured from {first[:10]} to {newest['created'][:10]} on {gpu}{machine['processor']}, {machine['threads']}"
-        f" threads; Python {machine['python']}, {libraries}. Revision {', '.join(revisions)}. Training in"
+        f" threads{beside}; Python {machine['python']}, {libraries}. Revision {', '.join(revisions)}. Training in"
         f" {' or '.join(modes)}."
     )
 
@@ -106,18 +108,15 @@ def _counts(found: Comparison) -> str:
 
 
 def _figures(found: Comparison, metric: str) -> list[list[str]]:
-    name = _NAMES[metric]
-    rows = [
-        [
-            f"{name} (%)",
-            "seeds",
-            "clean",
-            "mean of conditions",
-            "worst condition",
-            "mean of held-out conditions",
-            "training seconds",
-        ]
+    head = [
+        f"{_NAMES[metric]} (%)",
+        "seeds",
+        "clean",
+        "mean of conditions",
+        "worst condition",
+        "mean of held-out conditions",
     ]
+    rows = [[*head, "training seconds"] if found.timed else head]
     figures: list[Figure] = [
         found.clean(metric),
         found.mean_over(metric),
@@ -125,10 +124,11 @@ def _figures(found: Comparison, metric: str) -> list[list[str]]:
         found.mean_over(metric, held_out=True),
     ]
     for method in found.methods:
-        seconds = found.spread(method, lambda result: result["trained"]["seconds"])
-        texts = [_text(found, method, figure) for figure in figures]
-        shown = seconds.text(0, 1) if seconds else _NONE
-        rows.append([METHODS[method].title, str(len(found.of(method))), *texts, shown])
+        row = [METHODS[method].title, str(len(found.of(method))), *(_text(found, method, figure) for figure in figures)]
+        if found.timed:
+            seconds = found.spread(method, lambda result: result["trained"]["seconds"])
+            row.append(seconds.text(0, 1) if seconds else _NONE)
+        rows.append(row)
     return rows
 
 
@@ -227,7 +227,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training.table", description="Write a benchmark's tables."
     )
-    parser.add_argument("out", type=Path, help="the folder with the results")
+    parser.add_argument("out", type=Path, nargs="+", help="folders with results")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where benchmarks.md is (default: docs)")
     given = parser.parse_args()
     try:

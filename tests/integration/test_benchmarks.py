@@ -183,9 +183,9 @@ def test_the_tables_say_yes_or_no_to_each_aim_and_leave_the_rest_of_the_page_alo
     for index, result in enumerate(_compared().results):
         (out / f"{index}.json").write_text(json.dumps(result))
     (docs / "benchmarks.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    text = write_tables(out, docs).read_text()
+    text = write_tables([out], docs).read_text()
     again = (docs / "benchmark-training-things.svg").read_bytes()
-    assert write_tables(out, docs).read_text() == text
+    assert write_tables([out], docs).read_text() == text
     assert (docs / "benchmark-training-things.svg").read_bytes() == again
     assert text.startswith("before\n")
     assert text.endswith(f"{END}\nafter\n")
@@ -194,6 +194,18 @@ def test_the_tables_say_yes_or_no_to_each_aim_and_leave_the_rest_of_the_page_alo
     assert "| mean-condition error at most half (accuracy) | error 20.0% | error 40.0% (timm" in text
     assert "| worst-condition error at most half (accuracy) | error 30.0% | error 50.0% (timm" in text
     assert [line[-5:-2] for line in text.splitlines() if "(accuracy) | error" in line] == ["yes", " no"]
+
+
+def test_seconds_of_trainings_side_by_side_are_in_no_table() -> None:
+    from benchmarks.training.table import section
+
+    found = _compared()
+    shared = [result | {"options": result["options"] | {"jobs": 4}} for result in found.results]
+    alone, beside = section(found, "a.svg"), section(replace(found, results=tuple(shared)), "a.svg")
+    assert "training seconds" in alone
+    assert "Seconds until" in alone
+    assert "econds" not in beside
+    assert "2 threads, 4 trainings side by side;" in beside
 
 
 def test_a_fastai_model_says_the_same_as_a_classifier(tmp_path: Path) -> None:
