@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.audit import conditions, duplicates, labels, outliers, sizing
+from imaging_ft.audit import conditions, duplicates, labels, outliers, sizing, style
 from imaging_ft.audit.domain import FAR_FROM, NEAR_BELOW, domain
 from imaging_ft.audit.duplicates import Pairs, candidates, confirm, joined, same_key
 from imaging_ft.audit.findings import Material, find
@@ -84,14 +84,17 @@ def check_dataset(
         left_out.append(f"near-duplicates beyond {close.limit} bits (there are too many pairs)")
     near = joined(len(found), (pairs.first, pairs.second), same_key([data.hashes[s.id] for s in data.samples]))
     units = joined(len(found), _links(near), same_key([sample.group for sample in data.samples]))
+    ways = {"groups and near-duplicates held together": units, "near-duplicates held together": near}
+    with _timed(seconds, "style"):
+        taken = style.style(data, found, ways, seed=seed)
     judged, probe = None, None
     if seen is not None:
         with _timed(seconds, "labels"):
-            judged, probe, why = _judge_labels(data, seen.features, units, near, seed, track)
+            judged, probe, why = _judge_labels(data, seen.features, ways, seed, track)
         left_out += [why] if why else []
     far = None if seen is None else domain(seen, gray=float((~found.colour).mean()))
     needs = sizing.size_up(data, half_width=half_width)
-    findings = tuple(find(Material(data, found, pairs, judged, probe, far, needs)))
+    findings = tuple(find(Material(data, found, pairs, judged, probe, taken, far, needs)))
     check = Check(
         verdict=_verdict([finding.severity for finding in findings]),
         findings=findings,
@@ -100,6 +103,7 @@ def check_dataset(
         sizing=needs,
         domain=far,
         probe=probe,
+        style=taken,
         left_out=tuple(left_out),
         limits=_limits(close),
         seconds={name: round(value, 2) for name, value in seconds.items()},
@@ -108,15 +112,15 @@ def check_dataset(
 
 
 def _judge_labels(
-    data: Prepared, features: npt.NDArray[np.float32], units: Ints, near: Ints, seed: int, track: Track
+    data: Prepared, features: npt.NDArray[np.float32], ways: dict[str, Ints], seed: int, track: Track
 ) -> tuple[Doubts | None, Probe | None, str]:
     """Return doubts about labels, how good the probe is, and why there are none."""
     shown = targets(data.samples, data.labels, data.card.task)
     if data.card.task is Task.MULTILABEL:
-        judged = probe_multilabel(features, shown, units, seed=seed, track=track)
+        strictest = next(iter(ways.values()))
+        judged = probe_multilabel(features, shown, strictest, seed=seed, track=track)
         return judged, None, "" if judged else "label errors (no class can be told apart by a linear probe)"
     truth = np.asarray(shown.argmax(axis=1), np.int64)
-    ways = {"groups and near-duplicates held together": units, "near-duplicates held together": near}
     probed = probe_labels(features, truth, ways, classes=len(data.labels), seed=seed, track=track)
     if probed is None:
         return None, None, "label errors (a class has all its images in one group)"
@@ -149,6 +153,7 @@ def _limits(close: Pairs) -> dict[str, float]:
         "blank_contrast": outliers.BLANK_CONTRAST,
         "narrow_window": outliers.NARROW_SCALE,
         "shortcut_cramers_v": conditions.STRONG,
+        "shortcut_style": style.STRONG,
         "label_probe_balanced_accuracy": labels.TRUSTED,
         "domain_near_below": NEAR_BELOW,
         "domain_far_from": FAR_FROM,

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imaging_ft.audit import conditions
+from imaging_ft.audit import conditions, style
 from imaging_ft.audit.alike import find_alike
 from imaging_ft.audit.duplicates import Pairs
 from imaging_ft.audit.labels import Doubts
 from imaging_ft.audit.left_out import find_left_out
 from imaging_ft.audit.measure import Measures
 from imaging_ft.audit.oddities import find_oddities
-from imaging_ft.audit.result import Domain, Example, Finding, Probe, Severity, Sizing
+from imaging_ft.audit.result import Domain, Example, Finding, Probe, Severity, Sizing, Style
 from imaging_ft.audit.wording import MOST_EXAMPLES, counts, crosstab, plural, sentence
 from imaging_ft.data import Prepared
 from imaging_ft.data.prepare import BAD_ROWS
@@ -35,6 +35,7 @@ class Material:
     pairs: Pairs
     doubts: Doubts | None
     probe: Probe | None
+    style: Style | None
     domain: Domain | None
     sizing: Sizing
 
@@ -49,6 +50,7 @@ def find(material: Material) -> list[Finding]:
         *_labels(data, material.doubts, material.probe),
         *find_oddities(data, found),
         *_shortcuts(data, found),
+        *_style(material.style),
         *_classes(data),
         *_sizing(material.sizing),
         *_domain(material.domain),
@@ -162,6 +164,26 @@ def _shortcuts(data: Prepared, found: Measures) -> Iterable[Finding]:
                 " anew.",
                 n=sum(new.values()),
             )
+
+
+def _style(found: Style | None) -> Iterable[Finding]:
+    if found is None or found.strength < style.STRONG:
+        return
+    told = sorted(found.sensitivity.items(), key=lambda item: -item[1])
+    by_class = ", ".join(f"{name} {value:.2f}" for name, value in told)
+    alone = ", ".join(f"{name} {value:.2f}" for name, value in found.alone.items())
+    yield Finding(
+        code="shortcut_style",
+        severity=Severity.LOOK,
+        what="Size, empty margins, brightness, contrast and sharpness alone tell the class: balanced accuracy"
+        f" {found.balanced_accuracy:.2f} (chance {found.chance:.2f}), without looking at what is shown.",
+        detail=f"Each kind alone: {alone}. By class: {by_class}. Trees on the training images, cross-validated"
+        f" ({found.folds}).",
+        todo="If that comes from where or how the images were taken, a model will lean on it, and validation drawn from"
+        " the same images won't show it: believe only a test from another source, and collect images that break the"
+        " link. Take a recipe that varies what tells the class most.",
+        n=found.n,
+    )
 
 
 def _classes(data: Prepared) -> Iterable[Finding]:

@@ -17,6 +17,9 @@ THUMB = 32
 """Side of the gray picture that the hash is made of."""
 _LOW = 8
 _LONG_SIDE = 256
+_EMPTY_LEVELS = 20
+"""Of 255: above the noise of a scanner's air, and of JPEG."""
+_EMPTY_SHARE = 0.01
 _SAME_CHANNEL = 3
 """Gray photographs that were stored as colour JPEG differ by a level or two between channels."""
 
@@ -53,6 +56,8 @@ class Measures:
     """[n]: 64-bit perceptual hash."""
     thumbs: Levels
     """[n, 32, 32]: gray."""
+    margins: npt.NDArray[np.float64]
+    """[n, 4]: empty rows above and below, empty columns left and right, as shares of the height and the width."""
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -67,7 +72,8 @@ def measure(data: Prepared, track: Track) -> Measures:
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         rows = list(track(pool.map(work, data.samples), "measuring images", len(data.samples)))
-    sizes, brightness, contrast, sharpness, colour, channels, dead, low, high, hashes, thumbs = zip(*rows, strict=True)
+    columns = zip(*rows, strict=True)
+    sizes, brightness, contrast, sharpness, colour, channels, dead, low, high, hashes, thumbs, margins = columns
     return Measures(
         np.array(sizes, np.int64),
         np.array(brightness, np.float64),
@@ -80,6 +86,7 @@ def measure(data: Prepared, track: Track) -> Measures:
         np.array(high, np.float64),
         np.array(hashes, np.uint64),
         np.stack([np.asarray(thumb, np.uint8) for thumb in thumbs]),
+        np.array(margins, np.float64),
     )
 
 
@@ -110,7 +117,23 @@ def measure_image(pixels: Pixels, spec: InputSpec) -> tuple[object, ...]:
         high,
         perceptual_hash(thumb),
         np.rint(thumb).astype(np.uint8),
+        _margins(gray),
     )
+
+
+def _margins(gray: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Return how much of a gray picture [height, width] is empty above, below, left and right, as shares of it.
+
+    A row or column is empty where hardly a pixel is further than `_EMPTY_LEVELS` from the corners' median level.
+    """
+    corners = np.median([gray[0, 0], gray[0, -1], gray[-1, 0], gray[-1, -1]])
+    shown = np.abs(gray - corners) > _EMPTY_LEVELS
+    found: list[float] = []
+    for axis in (1, 0):
+        filled = np.flatnonzero(shown.mean(axis=axis) > _EMPTY_SHARE)
+        length = gray.shape[1 - axis]
+        found += [filled[0] / length, 1 - (filled[-1] + 1) / length] if len(filled) else [0.5, 0.5]
+    return found[0], found[1], found[2], found[3]
 
 
 def perceptual_hash(thumb: npt.NDArray[np.float32]) -> int:

@@ -114,6 +114,27 @@ class Probe(Frozen):
     """What was held together between the folds."""
 
 
+class Style(Frozen):
+    """How well size, margins, light and sharpness alone tell the class, cross-validated on the training images."""
+
+    n: int
+    """Training images, those of a drawn validation part among them."""
+    folds: str
+    """What was held together between the folds."""
+    balanced_accuracy: float
+    chance: float
+    """Balanced accuracy of a guess."""
+    sensitivity: dict[str, float]
+    """By class."""
+    alone: dict[str, float]
+    """Balanced accuracy of each kind of measure alone, the most telling first."""
+
+    @property
+    def strength(self) -> float:
+        """Share of the way from chance to perfect."""
+        return (self.balanced_accuracy - self.chance) / (1 - self.chance)
+
+
 class Check(Frozen):
     """Everything that one check found. `imaging-ft data check --json` prints it."""
 
@@ -129,6 +150,8 @@ class Check(Frozen):
     sizing: Sizing
     domain: Domain | None
     probe: Probe | None
+    style: Style | None
+    """Null where it can't be measured: multi-label, too few images, a class that is one group."""
     left_out: tuple[str, ...]
     """What was not checked, and why."""
     limits: dict[str, float]

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from imaging_ft.data import prepare
 from imaging_ft.errors import DataError
 from imaging_ft.types import Split
 from tests.audit.conftest import Planted
-from tests.conftest import write_dataset
+from tests.conftest import draw, write_dataset
 
 
 def finding(checked: Checked, code: str) -> Finding:
@@ -182,3 +183,29 @@ def test_a_column_that_gives_the_class_away_is_found(tmp_path: Path) -> None:
     codes = [found.what for found in check_dataset(str(manifest), fast=True).check.findings if found.code == "shortcut"]
     assert len(codes) == 1
     assert codes[0].startswith("site goes with the class")
+
+
+def test_style_is_found_where_it_tells_the_class_and_only_there(tmp_path: Path) -> None:
+    manifest = write_dataset(tmp_path / "data", groups=16, per_group=2)
+    rng = np.random.default_rng(0)
+    images = sorted((manifest.parent / "images").iterdir())
+    for path in images:  # all classes look the same
+        cv2.imwrite(str(path), draw("disc", rng))
+    plain = check_dataset(str(manifest), fast=True).check
+    assert "shortcut_style" not in {found.code for found in plain.findings}
+    assert plain.style is not None
+    assert plain.style.strength < 0.3
+    for path in images:  # each class is from a scanner with another field of view
+        pixels = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+        part = {"bar": 0.5, "disc": 0.75, "ring": 1.0}[path.name.partition("-")[0]]
+        height, width = (round(part * side) for side in pixels.shape)
+        wider = np.zeros_like(pixels)
+        wider[:height, :width] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(path), wider)
+    checked = check_dataset(str(manifest), fast=True).check
+    (found,) = (found for found in checked.findings if found.code == "shortcut_style")
+    assert found.severity is Severity.LOOK
+    assert checked.style is not None
+    assert checked.style.balanced_accuracy > 0.9
+    assert next(iter(checked.style.alone)) == "empty margins"
+    assert checked.style.alone["size and shape"] < 0.5

@@ -85,3 +85,11 @@ def test_the_distance_is_nothing_on_the_backbones_own_statistics_and_one_a_devia
     shifted = [type(m)(m.layer, m.stored_mean + m.stored_std, m.stored_std, m.stored_mean, m.stored_std) for m in own]
     assert distance(shifted)[0] == pytest.approx(1)
     assert [level(v) for v in (0.25, 0.4, 0.77)] == ["near", "middle", "far"]
+
+
+def test_margins_are_shares_of_the_picture_and_noise_is_none() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 8, (100, 200, 1), np.uint8)
+    image[10:80, 50:180] = 200
+    assert measure_image(image, InputSpec(channels=1))[11] == pytest.approx((0.1, 0.2, 0.25, 0.1))
+    assert measure_image(np.full((40, 40, 1), 9, np.uint8), InputSpec(channels=1))[11] == (0.5, 0.5, 0.5, 0.5)
