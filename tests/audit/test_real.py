@@ -26,6 +26,9 @@ def test_the_copies_of_test_images_in_train_are_counted() -> None:
     assert "meningioma_tumor 106, no_tumor 105, pituitary_tumor 22, glioma_tumor 18" in found.detail
     assert len({example.images[0] for example in found.examples}) == 244
     assert len(checked.data.samples) == 2870 + 394 - 244
+    assert checked.check.style is not None
+    assert checked.check.style.balanced_accuracy > 0.75
+    assert finding(checked, "shortcut_style").n == checked.check.style.n == 2626
 
 
 def test_the_clean_split_of_x_ray_objects_has_no_problem_and_says_that_validation_is_not_grouped() -> None:
@@ -33,6 +36,7 @@ def test_the_clean_split_of_x_ray_objects_has_no_problem_and_says_that_validatio
     assert checked.check.count(Severity.PROBLEM) == 0
     assert any("not grouped" in found.what and found.severity is Severity.LOOK for found in checked.check.findings)
     assert finding(checked, "near_duplicates_in_validation").n > 100
+    assert "near-duplicates held together" in finding(checked, "shortcut_style").detail
 
 
 @pytest.mark.parametrize("name", ["brain_mri", "xray_objects"])
