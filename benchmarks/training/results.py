@@ -141,14 +141,17 @@ def final(result: Json, key: str) -> float:
 
 
 def comparisons(results: Sequence[Json]) -> list[Comparison]:
-    """Return the results by data set and device; what is held out is what ours doesn't practise.
+    """Return the results by data set and device, of one data set the one with most methods first.
 
-    Seconds on a processor and on a GPU have nothing to do with each other, so the two are never put together.
+    What is held out is what ours doesn't practise. Seconds on a processor and on a GPU have nothing to do with each
+    other, so the two are never put together.
     """
     parted: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for found in results:
         parted[found["dataset"], found["machine"].get("gpu") or ""].append(found)
-    ordered = sorted(sorted(parted.items(), key=lambda item: item[0][1]), key=lambda item: item[0][0], reverse=True)
+    methods = {key: len({found["method"] for found in results}) for key, results in parted.items()}
+    fullest = sorted(parted.items(), key=lambda item: (-methods[item[0]], item[0][1]))
+    ordered = sorted(fullest, key=lambda item: item[0][0], reverse=True)
     return [
         Comparison(
             dataset,

@@ -196,6 +196,15 @@ def test_the_tables_say_yes_or_no_to_each_aim_and_leave_the_rest_of_the_page_alo
     assert [line[-5:-2] for line in text.splitlines() if "(accuracy) | error" in line] == ["yes", " no"]
 
 
+def test_a_gpu_has_tables_of_its_own_and_the_fullest_comes_first() -> None:
+    from benchmarks.training.results import comparisons
+
+    results = list(_compared().results)
+    gpu = [result | {"machine": result["machine"] | {"gpu": "a GPU"}} for result in results]
+    assert [found.title for found in comparisons([*results, *gpu])] == ["things", "things, trained on one a GPU"]
+    assert [found.gpu for found in comparisons([results[0], *gpu])] == ["a GPU", None]
+
+
 def test_seconds_of_trainings_side_by_side_are_in_no_table() -> None:
     from benchmarks.training.table import section
 
