@@ -118,7 +118,7 @@ class Style(Frozen):
     """How well size, margins, light and sharpness alone tell the class, cross-validated on the training images."""
 
     n: int
-    """Training images, those of a drawn validation part among them."""
+    """Training images, those of a drawn validation part among them; of more than 20,000 so many at random."""
     folds: str
     """What was held together between the folds."""
     balanced_accuracy: float

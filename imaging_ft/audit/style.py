@@ -23,6 +23,8 @@ STRONG = 0.5
 """Share of the way from chance to perfect from which style is a finding."""
 _LEAST = 50
 """Training images below which chance alone could look like a finding."""
+_MOST = 20_000
+"""Training images that are looked at; of more, so many at random say the same."""
 _TREES = 100
 _LEAF = 3
 """Images in a leaf: one that stands alone says nothing of a class."""
@@ -49,6 +51,8 @@ def style(data: Prepared, found: Measures, units: Mapping[str, Ints], *, seed: i
     kept = np.flatnonzero([sample.split is not Split.TEST for sample in data.samples])
     if data.card.task is Task.MULTILABEL or len(kept) < _LEAST:
         return None
+    if len(kept) > _MOST:
+        kept = np.sort(np.random.default_rng(seed).choice(kept, _MOST, replace=False))
     truth = np.asarray(targets(data.samples, data.labels, data.card.task).argmax(axis=1), np.int64)[kept]
     if len(np.unique(truth)) < 2:
         return None
