@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.jobs < 1:
         parser.error("--jobs: at least one")
     known = out / "options.json"
-    if known.is_file() and Options(**json.loads(known.read_text(encoding="utf-8"))) != options:
+    if known.is_file() and replace(Options(**json.loads(known.read_text("utf-8"))), jobs=options.jobs) != options:
         parser.error(f"{out}: holds results with other options ({known.name}); choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_text(known, json.dumps(options.to_json(), indent=1) + "\n")

@@ -35,10 +35,10 @@ class Spread:
         return middle if len(self.values) == 1 else f"{middle} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def read_results(*folders: Path) -> list[Json]:
-    """Return every result in some folders, folder after folder in the order of their names."""
+def read_results(out: Path) -> list[Json]:
+    """Return every result in a folder, in the order of their names."""
     found: list[Json] = []
-    for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
+    for path in sorted(out.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         if result.get("schema") == SCHEMA:
             found.append(result)
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def timed(self) -> bool:
-        """Whether each training had the machine to itself, so that its seconds tell something."""
+        """Whether trainings came one after the other; side by side, their seconds tell nothing."""
         return all(found["options"].get("jobs", 1) == 1 for found in self.results)
 
     def of(self, method: str, fraction: float = 1.0) -> list[Json]:

@@ -27,11 +27,16 @@ Figure = Callable[[Json], float | None]
 def write_tables(folders: Sequence[Path], docs: Path) -> Path:
     """Write the tables and plots of folders of results into a docs folder, and return the Markdown file.
 
-    Raises ValueError where there are no results, or where the file lacks the markers.
+    Raises ValueError where a folder has no results, where results can't stand in one table, or where the file lacks the
+    markers.
     """
-    results = read_results(*folders)
-    if not results:
-        raise ValueError(f"{folders[0]}: no results; run python -m benchmarks.training --out {folders[0]}")
+    results: list[Json] = []
+    for folder in folders:
+        found = read_results(folder)
+        if not found:
+            raise ValueError(f"{folder}: no results; run python -m benchmarks.training --out {folder}")
+        results += found
+    _check(results)
     docs.mkdir(parents=True, exist_ok=True)
     parts = [
         "Images of {size}×{size}, {tested}. A figure is the mean over seeds, with the lowest and the highest seed in"
@@ -49,6 +54,22 @@ def write_tables(folders: Sequence[Path], docs: Path) -> Path:
         raise ValueError(f"{target}: lacks the lines {BEGIN!r} and {END!r}; put them where the tables belong")
     write_text(target, "\n".join([f"{before}{BEGIN}", "", "\n\n".join(parts), "", f"{END}{after}"]))
     return target
+
+
+def _check(results: Sequence[Json]) -> None:
+    """Raise ValueError where a training is there twice, or where images were of another size or number."""
+    seen: set[tuple[object, ...]] = set()
+    for found in results:
+        key = (*(found[name] for name in ("dataset", "method", "fraction", "seed")), found["machine"].get("gpu"))
+        if key in seen:
+            raise ValueError(
+                f"{' '.join(str(part) for part in key)}: two results of one training; give one folder each"
+            )
+        seen.add(key)
+    for name in ("size", "limit_test"):
+        values = {str(found["options"][name]) for found in results}
+        if len(values) > 1:
+            raise ValueError(f"results with {name} {' and '.join(sorted(values))} can't stand in one table")
 
 
 def section(found: Comparison, plot: str) -> str:

@@ -84,9 +84,13 @@ def check_dataset(
         left_out.append(f"near-duplicates beyond {close.limit} bits (there are too many pairs)")
     near = joined(len(found), (pairs.first, pairs.second), same_key([data.hashes[s.id] for s in data.samples]))
     units = joined(len(found), _links(near), same_key([sample.group for sample in data.samples]))
-    ways = {"groups and near-duplicates held together": units, "near-duplicates held together": near}
+    ways = {"near-duplicates held together": near}
+    if any(sample.group for sample in data.samples):
+        ways = {"groups and near-duplicates held together": units, **ways}
     with _timed(seconds, "style"):
         taken = style.style(data, found, ways, seed=seed)
+    if taken is None:
+        left_out.append(f"whether style alone tells the class ({style.REASON})")
     judged, probe = None, None
     if seen is not None:
         with _timed(seconds, "labels"):

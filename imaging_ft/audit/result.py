@@ -115,10 +115,10 @@ class Probe(Frozen):
 
 
 class Style(Frozen):
-    """How well size, margins, light and sharpness alone tell the class, cross-validated on the training images."""
+    """How well size, margins, light and sharpness alone tell the class, cross-validated on what doesn't test."""
 
     n: int
-    """Training images, those of a drawn validation part among them; of more than 20,000 so many at random."""
+    """Images that don't test; of more than 20,000 a random share of each class."""
     folds: str
     """What was held together between the folds."""
     balanced_accuracy: float

@@ -23,11 +23,15 @@ STRONG = 0.5
 """Share of the way from chance to perfect from which style is a finding."""
 _LEAST = 50
 """Training images below which chance alone could look like a finding."""
+REASON = f"it takes single labels, {_LEAST} training images, and classes that can be learned and held out by turns"
+"""What it takes, where it isn't measured."""
 _MOST = 20_000
-"""Training images that are looked at; of more, so many at random say the same."""
+"""Training images that are looked at; of more, about so many at random, of each class its share or `_LEAST`."""
 _TREES = 100
 _LEAF = 3
 """Images in a leaf: one that stands alone says nothing of a class."""
+_LEAVES = 1000
+"""Of a tree, so that many classes don't take gigabytes."""
 
 
 def kinds(found: Measures) -> dict[str, npt.NDArray[np.float64]]:
@@ -51,9 +55,9 @@ def style(data: Prepared, found: Measures, units: Mapping[str, Ints], *, seed: i
     kept = np.flatnonzero([sample.split is not Split.TEST for sample in data.samples])
     if data.card.task is Task.MULTILABEL or len(kept) < _LEAST:
         return None
-    if len(kept) > _MOST:
-        kept = np.sort(np.random.default_rng(seed).choice(kept, _MOST, replace=False))
-    truth = np.asarray(targets(data.samples, data.labels, data.card.task).argmax(axis=1), np.int64)[kept]
+    every = np.asarray(targets(data.samples, data.labels, data.card.task).argmax(axis=1), np.int64)
+    kept = share_of(kept, every[kept], seed=seed)
+    truth = every[kept]
     if len(np.unique(truth)) < 2:
         return None
     ways = ((name, folds(truth, unit[kept], seed=seed)) for name, unit in units.items())
@@ -76,10 +80,25 @@ def style(data: Prepared, found: Measures, units: Mapping[str, Ints], *, seed: i
     )
 
 
+def share_of(places: Ints, truth: Ints, *, seed: int) -> Ints:
+    """Return about `_MOST` of some places, a random share of each class; all of them where there are no more."""
+    if len(places) <= _MOST:
+        return places
+    draw = np.random.default_rng(seed)
+    chosen: list[Ints] = []
+    for index in np.unique(truth):
+        of_class = places[truth == index]
+        count = min(len(of_class), max(_LEAST, round(len(of_class) * _MOST / len(places))))
+        chosen.append(draw.choice(of_class, count, replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
 def _told(values: Floats, truth: Ints, parts: list[tuple[Ints, Ints]], *, seed: int) -> Ints:
     """Return the class [n] that trees tell for each image, trained on the folds that it isn't in."""
     predicted = np.zeros(len(truth), np.int64)
     for learned, held in parts:
-        trees = ExtraTreesClassifier(_TREES, min_samples_leaf=_LEAF, class_weight="balanced", random_state=seed)
+        trees = ExtraTreesClassifier(
+            _TREES, min_samples_leaf=_LEAF, max_leaf_nodes=_LEAVES, class_weight="balanced", random_state=seed
+        )
         predicted[held] = trees.fit(values[learned], truth[learned]).predict(values[held])
     return predicted

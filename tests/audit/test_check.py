@@ -16,6 +16,7 @@ from imaging_ft.audit.manifest import write_manifest
 from imaging_ft.audit.page import render_page
 from imaging_ft.audit.result import Finding, Severity
 from imaging_ft.audit.sizing import images_for, wilson_half_width
+from imaging_ft.audit.style import share_of
 from imaging_ft.data import prepare
 from imaging_ft.errors import DataError
 from imaging_ft.types import Split
@@ -209,3 +210,16 @@ def test_style_is_found_where_it_tells_the_class_and_only_there(tmp_path: Path) 
     assert checked.style.balanced_accuracy > 0.9
     assert next(iter(checked.style.alone)) == "empty margins"
     assert checked.style.alone["size and shape"] < 0.5
+
+
+def test_where_style_cannot_be_measured_the_check_says_so(tmp_path: Path) -> None:
+    small = check_dataset(str(write_dataset(tmp_path / "data", groups=4)), fast=True).check
+    assert small.style is None
+    assert any(line.startswith("whether style alone tells the class") for line in small.left_out)
+
+
+def test_of_many_images_style_looks_at_a_share_of_each_class() -> None:
+    truth = np.repeat([0, 1, 2], [30_000, 10_000, 60])
+    kept = share_of(np.arange(len(truth)), truth, seed=0)
+    assert np.bincount(truth[kept]).tolist() == [14_978, 4_993, 50]
+    assert share_of(kept[:100], truth[kept[:100]], seed=0).tolist() == kept[:100].tolist()

@@ -196,6 +196,24 @@ def test_the_tables_say_yes_or_no_to_each_aim_and_leave_the_rest_of_the_page_alo
     assert [line[-5:-2] for line in text.splitlines() if "(accuracy) | error" in line] == ["yes", " no"]
 
 
+def test_results_that_cannot_stand_in_one_table_are_refused(tmp_path: Path) -> None:
+    from benchmarks.training.table import write_tables
+
+    one, other, empty = (tmp_path / name for name in ("one", "other", "empty"))
+    first, second = _compared().results[:2]
+    for folder, result in ((one, first), (other, second)):
+        folder.mkdir()
+        (folder / "a.json").write_text(json.dumps(result))
+    write_tables([one, other], tmp_path / "docs")
+    with pytest.raises(ValueError, match="empty: no results"):
+        write_tables([one, empty], tmp_path / "docs")
+    with pytest.raises(ValueError, match="two results of one training"):
+        write_tables([one, one], tmp_path / "docs")
+    (other / "a.json").write_text(json.dumps(second | {"options": second["options"] | {"size": 96}}))
+    with pytest.raises(ValueError, match="size 64 and 96"):
+        write_tables([one, other], tmp_path / "docs")
+
+
 def test_a_gpu_has_tables_of_its_own_and_the_fullest_comes_first() -> None:
     from benchmarks.training.results import comparisons
 
