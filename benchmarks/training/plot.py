@@ -26,6 +26,7 @@ def write_plot(found: Comparison, path: Path) -> None:
         _methods(grid[0], found)
         if learners:
             _curves(grid[1], found, learners)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(_MARKS), fontsize=8)
         with replacing(path) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
 
@@ -49,14 +50,13 @@ def _methods(axes: Any, found: Comparison) -> None:
     axes.set_xlabel("balanced accuracy on test (%)\nlines: lowest to highest seed")
     axes.set_title(found.title)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8)
 
 
 def _curves(axes: Any, found: Comparison, learners: list[str]) -> None:
     """Draw what a method reaches from smaller shares of the training images."""
     for method, line in zip(learners, _LINES * len(learners), strict=False):
         fractions = sorted({result["fraction"] for result in found.results if result["method"] == method})
-        for (label, mark, colour), figure in zip(_MARKS, _figures(found), strict=True):
+        for (_, mark, colour), figure in zip(_MARKS, _figures(found), strict=True):
             points = [
                 (fraction, spread) for fraction in fractions if (spread := found.spread(method, figure, fraction))
             ]
@@ -64,9 +64,9 @@ def _curves(axes: Any, found: Comparison, learners: list[str]) -> None:
             middles = [100 * spread.mean for _, spread in points]
             lows = [100 * min(spread.values) for _, spread in points]
             highs = [100 * max(spread.values) for _, spread in points]
-            named = f"{METHODS[method].title.replace('`', '')}: {label}"
             axes.fill_between(counts, lows, highs, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(counts, middles, line, marker=mark, color=colour, label=named)
+            axes.plot(counts, middles, line, marker=mark, color=colour)
+        axes.plot([], [], line, color="black", label=METHODS[method].title.replace("`", ""))
     axes.set_xscale("log")
     counts = sorted({found.of(result["method"], result["fraction"])[0]["images"]["train"] for result in found.results})
     axes.set_xticks(counts, [str(count) for count in counts])
