@@ -62,9 +62,7 @@ def _check(results: Sequence[Json]) -> None:
     for found in results:
         key = (*(found[name] for name in ("dataset", "method", "fraction", "seed")), found["machine"].get("gpu"))
         if key in seen:
-            raise ValueError(
-                f"{' '.join(str(part) for part in key)}: two results of one training; give one folder each"
-            )
+            raise ValueError(f"{' '.join(str(part) for part in key)}: two results of one training")
         seen.add(key)
     for name in ("size", "limit_test"):
         values = {str(found["options"][name]) for found in results}

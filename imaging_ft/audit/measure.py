@@ -20,6 +20,7 @@ _LONG_SIDE = 256
 _EMPTY_LEVELS = 20
 """Of 255: above the noise of a scanner's air, and of JPEG."""
 _EMPTY_SHARE = 0.01
+"""Of the pixels in a row or column: a speck of dust doesn't fill it."""
 _SAME_CHANNEL = 3
 """Gray photographs that were stored as colour JPEG differ by a level or two between channels."""
 
