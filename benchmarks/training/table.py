@@ -6,6 +6,7 @@ Writes what stands between the markers of `benchmarks.md` in the docs folder, an
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -104,11 +105,14 @@ def _about(results: Sequence[Json]) -> str:
     modes = sorted({found["trained"]["mode"] for found in results})
     jobs = max(found["options"].get("jobs", 1) for found in results)
     beside = f", {jobs} trainings side by side" if jobs > 1 else ""
+    processors = Counter(found["machine"]["processor"] for found in results)
+    each = " and ".join(f"{name} ({count} trainings)" for name, count in processors.items())
+    mixed = f" Seconds are means over machines with {each}." if len(processors) > 1 and jobs == 1 else ""
     revisions = sorted({str(found["machine"]["git_revision"]) for found in results})
     return (
-        f"Measured from {first[:10]} to {newest['created'][:10]} on {gpu}{machine['processor']}, {machine['threads']}"
-        f" threads{beside}; Python {machine['python']}, {libraries}. Revision {', '.join(revisions)}. Training in"
-        f" {' or '.join(modes)}."
+        f"Measured from {first[:10]} to {newest['created'][:10]} on {gpu}{' or '.join(processors)},"
+        f" {machine['threads']} threads{beside}; Python {machine['python']}, {libraries}. Revision"
+        f" {', '.join(revisions)}. Training in {' or '.join(modes)}.{mixed}"
     )
 
 

@@ -88,7 +88,7 @@ def check_dataset(
     if any(sample.group for sample in data.samples):
         ways = {"groups and near-duplicates held together": units, **ways}
     with _timed(seconds, "style"):
-        taken = style.style(data, found, ways, seed=seed)
+        taken = style.style(data, found, ways, seed=seed, track=track)
     if taken is None:
         left_out.append(f"whether style alone tells the class ({style.REASON})")
     judged, probe = None, None

@@ -178,7 +178,7 @@ def _style(found: Style | None) -> Iterable[Finding]:
         what="Size, empty margins, brightness, contrast and sharpness alone tell the class: balanced accuracy"
         f" {found.balanced_accuracy:.2f} (chance {found.chance:.2f}), without looking at what is shown.",
         detail=f"Each kind alone: {alone}. By class: {by_class}. Trees on the images that don't test, cross-validated"
-        f" ({found.folds}).",
+        f" ({found.folds}: {found.n} images in {found.sets} sets).",
         todo="If that comes from where or how the images were taken, a model will lean on it, and validation drawn from"
         " the same images won't show it: believe only a test from another source, and collect images that break the"
         " link. Take a recipe that varies what tells the class most.",

@@ -119,6 +119,8 @@ class Style(Frozen):
 
     n: int
     """Images that don't test; of more than 20,000 a random share of each class."""
+    sets: int
+    """Of images that were held together: how many independent ones there are."""
     folds: str
     """What was held together between the folds."""
     balanced_accuracy: float

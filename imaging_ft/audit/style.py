@@ -17,13 +17,18 @@ from imaging_ft.audit.measure import Measures
 from imaging_ft.audit.result import Style
 from imaging_ft.data import Prepared
 from imaging_ft.data.images import targets
-from imaging_ft.types import Floats, Ints, Split, Task
+from imaging_ft.types import Floats, Ints, Split, Task, Track
 
 STRONG = 0.5
 """Share of the way from chance to perfect from which style is a finding."""
 _LEAST = 50
 """Training images below which chance alone could look like a finding."""
-REASON = f"it takes single labels, {_LEAST} training images, and classes that can be learned and held out by turns"
+_LEAST_SETS = 20
+"""Sets of images held together below which it could: slices of one patient tell no more than one of them."""
+REASON = (
+    f"it takes single labels, {_LEAST} training images in {_LEAST_SETS} groups, and classes that can be learned and"
+    " held out by turns"
+)
 """What it takes, where it isn't measured."""
 _MOST = 20_000
 """Training images that are looked at; of more, about so many at random, of each class its share or `_LEAST`."""
@@ -45,12 +50,12 @@ def kinds(found: Measures) -> dict[str, npt.NDArray[np.float64]]:
     }
 
 
-def style(data: Prepared, found: Measures, units: Mapping[str, Ints], *, seed: int) -> Style | None:
+def style(data: Prepared, found: Measures, units: Mapping[str, Ints], *, seed: int, track: Track) -> Style | None:
     """Return how well style tells classes apart; None where that can't be measured.
 
     `units` names ways to hold images [n] together, the strictest first; the first one is taken with which every fold
-    learns every class. It can't be measured for multi-label tasks, with fewer than 50 training images, nor where a
-    class is a single group in all of them.
+    learns every class. It can't be measured for multi-label tasks, with fewer than 50 training images or 20 sets of
+    images held together, nor where a class is a single group in all of them.
     """
     kept = np.flatnonzero([sample.split is not Split.TEST for sample in data.samples])
     if data.card.task is Task.MULTILABEL or len(kept) < _LEAST:
@@ -60,23 +65,30 @@ def style(data: Prepared, found: Measures, units: Mapping[str, Ints], *, seed: i
     truth = every[kept]
     if len(np.unique(truth)) < 2:
         return None
-    ways = ((name, folds(truth, unit[kept], seed=seed)) for name, unit in units.items())
-    held_together, parts = next(((name, parts) for name, parts in ways if parts), ("", []))
-    if not parts:
+    ways = ((name, unit[kept], folds(truth, unit[kept], seed=seed)) for name, unit in units.items())
+    way = next((way for way in ways if way[2]), None)
+    if way is None:
         return None
-    measured = {name: values[kept] for name, values in kinds(found).items()}
-    predicted = _told(np.concatenate(list(measured.values()), axis=1), truth, parts, seed=seed)
-    alone = {
-        name: balanced_accuracy(truth, _told(values, truth, parts, seed=seed)) for name, values in measured.items()
-    }
+    held_together, unit, parts = way
+    sets = len(np.unique(unit))
+    if sets < _LEAST_SETS:
+        return None
+    alone = {name: values[kept] for name, values in kinds(found).items()}
+    together = np.concatenate(list(alone.values()), axis=1)
+    predicted, *by_kind = (
+        _told(values, truth, parts, seed=seed)
+        for values in track([together, *alone.values()], "telling classes by style", 1 + len(alone))
+    )
+    scores = {name: balanced_accuracy(truth, told) for name, told in zip(alone, by_kind, strict=True)}
     present = np.unique(truth).tolist()
     return Style(
         n=len(kept),
+        sets=sets,
         folds=held_together,
         balanced_accuracy=balanced_accuracy(truth, predicted),
         chance=1 / len(present),
         sensitivity={data.labels[index]: float((predicted[truth == index] == index).mean()) for index in present},
-        alone=dict(sorted(alone.items(), key=lambda item: -item[1])),
+        alone=dict(sorted(scores.items(), key=lambda item: -item[1])),
     )
 
 

@@ -218,6 +218,26 @@ def test_where_style_cannot_be_measured_the_check_says_so(tmp_path: Path) -> Non
     assert any(line.startswith("whether style alone tells the class") for line in small.left_out)
 
 
+def test_many_images_of_few_groups_tell_nothing_of_style(tmp_path: Path) -> None:
+    few = check_dataset(str(write_dataset(tmp_path / "few", groups=6, per_group=6)), fast=True).check
+    assert few.style is None
+    assert any(line.startswith("whether style alone tells the class") for line in few.left_out)
+    more = check_dataset(str(write_dataset(tmp_path / "more", groups=12, per_group=2)), fast=True).check
+    assert more.style is not None
+    assert more.style.n == 60
+    assert 20 <= more.style.sets <= 30
+
+
+def test_style_is_not_asked_of_images_with_several_labels(tmp_path: Path) -> None:
+    manifest = write_dataset(tmp_path / "data", groups=16)
+    manifest.write_text(manifest.read_text().replace("image,label,", "image,labels,", 1))
+    card = tmp_path / "card.yaml"
+    card.write_text(f"name: several\ntask: multilabel\nlayout: manifest\nroot: {manifest.parent}\n")
+    several = check_dataset(str(card), fast=True).check
+    assert several.style is None
+    assert any(line.startswith("whether style alone tells the class") for line in several.left_out)
+
+
 def test_of_many_images_style_looks_at_a_share_of_each_class() -> None:
     truth = np.repeat([0, 1, 2], [30_000, 10_000, 60])
     kept = share_of(np.arange(len(truth)), truth, seed=0)

@@ -235,6 +235,18 @@ def test_seconds_of_trainings_side_by_side_are_in_no_table() -> None:
     assert "2 threads, 4 trainings side by side;" in beside
 
 
+def test_seconds_over_different_processors_are_said_to_be_so() -> None:
+    from benchmarks.training.table import section
+
+    found = _compared()
+    first, *others = found.results
+    moved = first | {"machine": first["machine"] | {"processor": "another processor"}}
+    mixed = section(replace(found, results=(moved, *others)), "a.svg")
+    assert "Seconds are means over machines with" not in section(found, "a.svg")
+    assert "Seconds are means over machines with another processor (1 trainings) and " in mixed
+    assert "(3 trainings)." in mixed
+
+
 def test_a_fastai_model_says_the_same_as_a_classifier(tmp_path: Path) -> None:
     pytest.importorskip("fastai", reason="fastai isn't installed: pip install -r benchmarks/training/requirements.txt")
     import torch
