@@ -1,5 +1,6 @@
 """A batch passes the network in parts where memory is short, and the step is the one that the whole batch makes."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,21 @@ def test_a_mode_that_is_measured_takes_what_memory_holds(room: int) -> None:
     assert all((speed > 0) == (room > 1) for speed in engine.speeds.values())
     assert (limit.refused > 0) == (room < 8)
     assert torch.equal(everything(model), before), "nothing is left of it, whichever pass ran out"
+
+
+def test_a_mode_that_is_far_slower_than_another_is_not_measured_to_the_end() -> None:
+    model = create("test_resnet", classes=2, weights="none")
+    passes = {True: 0, False: 0}
+
+    def slow_in_bf16(*_: Any) -> None:
+        bf16 = torch.is_autocast_enabled("cpu")
+        passes[bf16] += 1
+        time.sleep(0.5 * bf16)
+
+    model.register_forward_pre_hook(slow_in_bf16)
+    levels, _ = next(clean_batches(images(), 8))
+    engine = make_engine(model, levels, device="cpu", precision="auto", classes=2)
+    assert not engine.mode.startswith("bf16")
+    assert 0 < engine.speeds["bf16, channels_last"] < min(engine.speeds["fp32"], engine.speeds["fp32, channels_last"])
+    assert passes[True] == 4
+    assert passes[False] >= 12, "fp32 eight times; in channels_last so too, unless the machine was busy"
