@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imaging_ft.cli.console import AsJson, Dataset, SkipBad, progress, show_files, show_json
+from imaging_ft.cli.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from imaging_ft.audit.result import Check, Finding, Sizing, Slice
@@ -42,6 +43,7 @@ def check(
     Example:
       imaging-ft data check my_images/ --out check/
     """
+    keep_freed_memory()
     from imaging_ft.audit.check import check_dataset
     from imaging_ft.audit.manifest import refuse_target
     from imaging_ft.audit.manifest import write_manifest as write

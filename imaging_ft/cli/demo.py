@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from imaging_ft.cli.console import progress, say, show_files
+from imaging_ft.cli.memory import keep_freed_memory
 
 EPOCHS = 30
 SIZE = 128
@@ -24,6 +25,7 @@ def demo(
     Example:
       imaging-ft demo
     """
+    keep_freed_memory()
     from imaging_ft.data import load
     from imaging_ft.export.onnx import export_run
     from imaging_ft.inference.predictions import predict_files

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imaging_ft.cli.console import AsJson, Dataset, SkipBad, progress, show_json
+from imaging_ft.cli.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from imaging_ft.models.rank import Ranked, Ranking
@@ -42,6 +43,7 @@ def rank(
     Example:
       imaging-ft models rank xray_objects --models resnet18,resnet50 --download
     """
+    keep_freed_memory()
     from imaging_ft.models.rank import rank_models
 
     ranking = rank_models(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from imaging_ft.cli.console import AsJson, Dataset, SkipBad, progress, say, show_files, show_json
+from imaging_ft.cli.memory import keep_freed_memory
 
 
 def train(
@@ -101,6 +102,7 @@ def train(
     Several processes work as one:
       torchrun --nproc-per-node 2 -m imaging_ft train xray_objects --out runs/xray
     """
+    keep_freed_memory()
     from imaging_ft.config import parse_assignments, read_yaml
     from imaging_ft.training.settings import TrainSettings, merged, resumed_settings
 
