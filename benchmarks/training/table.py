@@ -105,14 +105,15 @@ def _about(results: Sequence[Json]) -> str:
     modes = sorted({found["trained"]["mode"] for found in results})
     jobs = max(found["options"].get("jobs", 1) for found in results)
     beside = f", up to {jobs} trainings side by side" if jobs > 1 else ""
-    threads = " or ".join(str(count) for count in sorted({found["machine"]["threads"] for found in results}))
+    counts = sorted({found["machine"]["threads"] for found in results})
+    threads = f"{' or '.join(map(str, counts))} {'thread' if counts == [1] else 'threads'}"
     processors = Counter(found["machine"]["processor"] for found in results)
     each = " and ".join(f"{name} ({count} trainings)" for name, count in processors.items())
     mixed = f" Seconds are means over machines with {each}." if len(processors) > 1 and jobs == 1 else ""
     revisions = sorted({str(found["machine"]["git_revision"]) for found in results})
     return (
         f"Measured from {first[:10]} to {newest['created'][:10]} on {gpu}{' or '.join(processors)},"
-        f" {threads} threads{beside}; Python {machine['python']}, {libraries}. Revision"
+        f" {threads}{beside}; Python {machine['python']}, {libraries}. Revision"
         f" {', '.join(revisions)}. Training in {' or '.join(modes)}.{mixed}"
     )
 
