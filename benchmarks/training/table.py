@@ -108,8 +108,8 @@ def _about(results: Sequence[Json]) -> str:
     counts = sorted({found["machine"]["threads"] for found in results})
     threads = f"{' or '.join(map(str, counts))} {'thread' if counts == [1] else 'threads'}"
     processors = Counter(found["machine"]["processor"] for found in results)
-    each = " and ".join(f"{name} ({count} trainings)" for name, count in processors.items())
-    mixed = f" Seconds are means over machines with {each}." if len(processors) > 1 and jobs == 1 else ""
+    each = " and ".join(f"{name} ({count} of them)" for name, count in processors.items())
+    mixed = f" Seconds are means over trainings on {each}." if len(processors) > 1 and jobs == 1 else ""
     revisions = sorted({str(found["machine"]["git_revision"]) for found in results})
     return (
         f"Measured from {first[:10]} to {newest['created'][:10]} on {gpu}{' or '.join(processors)},"

@@ -242,9 +242,9 @@ def test_seconds_over_different_processors_are_said_to_be_so() -> None:
     first, *others = found.results
     moved = first | {"machine": first["machine"] | {"processor": "another processor", "threads": 16}}
     mixed = section(replace(found, results=(moved, *others)), "a.svg")
-    assert "Seconds are means over machines with" not in section(found, "a.svg")
-    assert "Seconds are means over machines with another processor (1 trainings) and " in mixed
-    assert "(3 trainings)." in mixed
+    assert "Seconds are means over" not in section(found, "a.svg")
+    assert "Seconds are means over trainings on another processor (1 of them) and " in mixed
+    assert "(3 of them)." in mixed
     assert "2 or 16 threads;" in mixed
 
 
