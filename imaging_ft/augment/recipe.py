@@ -16,6 +16,7 @@ import numpy as np
 
 from imaging_ft import catalog
 from imaging_ft.augment import steer
+from imaging_ft.augment.conditions import load_suite
 from imaging_ft.augment.quiet import A
 from imaging_ft.augment.transforms import transform, why
 from imaging_ft.config import Frozen
@@ -31,6 +32,8 @@ class Recipe(Frozen):
 
     name: str
     title: str = ""
+    conditions: str | None = None
+    """The condition suite that measures what this recipe trains for; null: by the images' channels."""
     transforms: tuple[dict[str, dict[str, Any]], ...] = ()
 
     def build(
@@ -102,6 +105,8 @@ def load_recipe(name: str) -> Recipe:
     recipe = Recipe.from_yaml(path)
     try:
         recipe.build()
+        if recipe.conditions is not None:
+            load_suite(recipe.conditions)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return recipe

@@ -108,9 +108,9 @@ class Card(Frozen):
     image: ImageFormat | None = None
     """Null: as the files are (the most channels and bits among them)."""
     augmentation: str | None = None
-    """The training recipe that suits the images; null: by their channels."""
+    """The training recipe that suits the images; null: `camera` for colour, `radiograph` for gray."""
     conditions: str | None = None
-    """The condition suite that suits the images; null: by their channels."""
+    """The condition suite that suits the images; null: the one that the training recipe names."""
     positive: tuple[str, ...] = ()
     """Classes whose sensitivity is reported first."""
     download: tuple[Remote, ...] = ()

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from imaging_ft import __version__
+from imaging_ft.augment.conditions import usual
 from imaging_ft.augment.recipe import Recipe
 from imaging_ft.bundle import file_sha256
 from imaging_ft.config import to_yaml
@@ -49,7 +50,7 @@ def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe) -> Json:
         "practised": sorted({*recipe.practised(), *practised_before(settings)}),
         "held_out": list(settings.hold_out),
         "went_on_from": _earlier(settings),
-        "conditions": data.card.conditions,
+        "conditions": data.card.conditions or recipe.conditions or usual(data.image.channels),
         "positive": list(data.card.positive),
         "config": _without_folders(settings).model_dump(mode="json"),
         "config_sha256": hashlib.sha256(to_yaml(settings).encode()).hexdigest(),

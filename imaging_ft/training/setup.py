@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from imaging_ft.augment.conditions import usual
 from imaging_ft.augment.recipe import Recipe, load_recipe
 from imaging_ft.config import to_yaml
 from imaging_ft.data import Images, Prepared, input_spec, load_images, prepare
@@ -76,7 +77,7 @@ def open_job(
     for split in (Split.TRAIN, Split.VAL):
         if not data.of(split):
             raise DataError(f"{data.card.name}: no {split} images; add some, or leave the split column out")
-    name = settings.augmentation or data.card.augmentation or _recipe_for(data)
+    name = settings.augmentation or data.card.augmentation or _usual_recipe(data, say)
     recipe = recipe or _recipe(settings, name)
     settings = settings.model_copy(update={"augmentation": name, "model": _named(settings, model)})
     model.reset_head(len(data.labels))
@@ -216,9 +217,11 @@ def _workers(settings: TrainSettings) -> int:
     return 0 if cores <= _FEW_CORES else min(_MOST_WORKERS, cores - 1)
 
 
-def _recipe_for(data: Prepared) -> str:
-    """Return the recipe for images that no card speaks of: gray is taken for a radiograph, colour for a camera's."""
-    return "camera" if data.image.channels == 3 else "radiograph"
+def _usual_recipe(data: Prepared, say: Say) -> str:
+    """Return the recipe for images that no card speaks of, and say what they are taken for."""
+    name = usual(data.image.channels)
+    say(f"no recipe is named: the images are augmented as {name} (--augmentation NAME, or the card, says otherwise)")
+    return name
 
 
 def _lasting(dataset: str) -> str:

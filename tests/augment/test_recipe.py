@@ -100,8 +100,10 @@ def test_gray_stays_gray(name: str, scene: FloatImage) -> None:
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_a_recipe_practises_most_of_its_suite(name: str) -> None:
-    practised = set(load_recipe(name).practised())
-    suite = load_suite({"baggage_scene": "baggage_xray"}.get(name, name)).conditions
+    recipe = load_recipe(name)
+    practised = set(recipe.practised())
+    assert recipe.conditions is not None
+    suite = load_suite(recipe.conditions).conditions
     assert practised <= set(CONDITIONS)
     assert len(practised.intersection(suite)) >= 3
 
@@ -237,6 +239,13 @@ def test_a_wrong_transform_is_named_with_its_file(tmp_path: Path, entry: str, sa
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_suite_that_there_is_not_is_named_with_the_recipes_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nconditions: fundas\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: no condition suite named 'fundas'; did you mean 'fundus'\?"):
+        load_recipe(str(path))
 
 
 def test_an_unknown_recipe_is_told_with_the_nearest_name() -> None:

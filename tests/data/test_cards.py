@@ -43,8 +43,8 @@ def test_a_card_says_what_its_images_are_and_may_be_used_for(name: str) -> None:
     for text in (found.title, found.source, found.licence, found.citation, found.intended_use):
         assert text
     assert found.root or found.download or found.get
-    for shelf, wanted in (("recipes", found.augmentation), ("conditions", found.conditions)):
-        assert wanted is None or wanted in catalog.names(f"augmentations/{shelf}")  # pyright: ignore[reportArgumentType]
+    assert found.augmentation in catalog.names("augmentations/recipes")
+    assert found.conditions in catalog.names("augmentations/conditions")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if card(name).download])

@@ -193,6 +193,16 @@ def test_images_from_elsewhere_without_splits_are_measured_whole(
     assert found.overall.status.value == "ok"
 
 
+def test_without_a_card_the_suite_is_the_one_that_the_model_was_trained_for(exported: "Exported") -> None:
+    runner = Runner.open(exported.model, device=Device.CPU)
+    assert runner.bundle.provenance["conditions"] == "camera"
+    provenance = {**runner.bundle.provenance, "conditions": "ultrasound"}
+    runner.bundle = runner.bundle.model_copy(update={"provenance": provenance})
+    found = measure(runner, str(exported.dataset), severities=[5], fast=True).report
+    assert found.suite == "ultrasound"
+    assert any("depth_gain" in cell.conditions for cell in synthetic(found))
+
+
 def test_the_data_that_was_trained_on_is_measured_on_its_test_part_alone(exported: "Exported", tmp_path: Path) -> None:
     manifest = rewritten(exported, tmp_path / "own.csv", split=None)
     data = prepare(str(manifest), seed=0)

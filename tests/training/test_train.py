@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 from imaging_ft.config import read_yaml
 from imaging_ft.errors import ConfigError, DeviceError, RunError, WeightsError
 from imaging_ft.export.onnx import export_run
+from imaging_ft.export.validation import validation_images
 from imaging_ft.models.factory import create
 from imaging_ft.training.run import RunFolder, save_weights
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.train import train
+from imaging_ft.types import silent
 from tests.conftest import LABELS, Trained, draw, write_dataset
 
 PLAN = {"config.yaml", "dataset.json", "history.csv", "history.png", "model.safetensors", "model.json", "summary.json"}
@@ -138,6 +140,20 @@ def test_images_of_any_depth_and_channels_train_and_export(
     assert info.input.window == ((0, 4095) if kind == "twelve" else None)
     if kind == "twelve":
         assert export_run(tmp_path / "run", tmp_path / "m.onnx").bundle.input == info.input
+
+
+@pytest.mark.parametrize(("recipe", "suite"), [(None, "radiograph"), ("face", "face"), ("none", "radiograph")])
+def test_a_model_knows_the_suite_of_its_recipe_and_a_guessed_recipe_is_said(
+    recipe: str | None, suite: str, tiny: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    settings = small(weights="none", model="test_resnet", epochs=0, augmentation=recipe)
+    train(str(tiny), tmp_path / "run", settings, say=said.append)
+    run = RunFolder.open(tmp_path / "run")
+    _, info = run.read_model()
+    assert info.provenance["conditions"] == suite
+    assert validation_images(run, info, data=None, track=silent).suite == suite
+    assert any("augmented as radiograph (--augmentation NAME" in line for line in said) == (recipe is None)
 
 
 @pytest.mark.parametrize(

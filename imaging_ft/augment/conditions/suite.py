@@ -114,6 +114,11 @@ class Setting:
         return to_pixels(image, pixels.dtype, window=window)
 
 
+def usual(channels: int) -> str:
+    """Return the suite, and the recipe of the same name, for images of which only their channels are known."""
+    return "camera" if channels == 3 else "radiograph"
+
+
 def load_suite(name: str) -> Suite:
     """Return the built-in suite of a name, or the one in a YAML file; raises ConfigError."""
     path = catalog.find(name, on="augmentations/conditions")
