@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from imaging_ft.config import reason
 from imaging_ft.errors import WeightsError
 from imaging_ft.models.factory import Classifier
 from imaging_ft.models.weights import load_tensors, read_state_dict
+from imaging_ft.preprocess import InputSpec
 
 INFO = "model.json"
 WEIGHTS = "model.safetensors"
@@ -32,6 +34,8 @@ class EarlierRun:
     """The head's, [labels, features]."""
     bias: Tensor
     """The head's, [labels]."""
+    input: InputSpec | None
+    """What the network saw; None where `model.json` doesn't say."""
 
     def install_backbone(self, model: Classifier) -> None:
         """Load the run's backbone; raises WeightsError where the model is another one, naming both."""
@@ -64,6 +68,10 @@ def load_run(path: Path) -> EarlierRun:
         model, labels = str(described["backbone"]), tuple(str(label) for label in described["labels"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path / INFO}: not a run's: names no backbone and labels") from error
+    try:
+        seen = InputSpec.model_validate(described["input"]) if "input" in described else None
+    except ValidationError as error:
+        raise WeightsError(f"{path / INFO}: damaged: {reason(error)}") from error
     stored = read_state_dict(path / WEIGHTS)
     try:
         weight, bias = stored["head.weight"], stored["head.bias"]
@@ -73,7 +81,7 @@ def load_run(path: Path) -> EarlierRun:
         raise WeightsError(f"{path / WEIGHTS}: a head of {len(weight)} classes, but {INFO} has {len(labels)} labels")
     prefix = "backbone."
     backbone = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
-    return EarlierRun(path, model, labels, backbone, weight, bias)
+    return EarlierRun(path, model, labels, backbone, weight, bias, seen)
 
 
 def practised(path: Path) -> list[str]:

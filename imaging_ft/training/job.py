@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from imaging_ft.augment.recipe import Augment, Recipe
 from imaging_ft.data import Images, Prepared
@@ -11,11 +12,12 @@ from imaging_ft.training.images import Share, TrainingBatches
 from imaging_ft.training.judge import Judge
 from imaging_ft.training.objective import Objective
 from imaging_ft.training.odds import Odds
+from imaging_ft.training.provenance import Origin
 from imaging_ft.training.retain import Retained
 from imaging_ft.training.run import RunFolder
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.team import Team
-from imaging_ft.types import Levels, Task, Track
+from imaging_ft.types import Json, Levels, Task, Track
 
 Say = Callable[[str], None]
 
@@ -42,6 +44,10 @@ class Job:
     odds: Odds = field(default_factory=dict[str, float])
     """Of the condition families at the start."""
     retained: Retained | None = None
+    origin: Origin | None = None
+    """The file that the weights come from; None: a library's, or none."""
+    focus: Json = field(default_factory=dict[str, Any])
+    """What the report was of that gave the odds; empty without one."""
     earlier_head: bool = False
     """Whether the model's head is an earlier run's, for the same labels."""
 

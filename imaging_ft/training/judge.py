@@ -5,6 +5,7 @@ validation images are changed once and for all, each family by itself, and every
 interpolation, odds of augmentation) is made on all of them. The test split has no say in any.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -41,15 +42,17 @@ class Judged:
 
     @property
     def worst(self) -> tuple[str, float]:
-        """The family (or `clean`) with the lowest balanced accuracy, and that accuracy."""
+        """The family (or `clean`) with the lowest balanced accuracy that is defined, and that accuracy."""
         every = {"clean": self.clean, **self.conditions}
-        name = min(every, key=lambda name: every[name].value("balanced_accuracy"))
-        return name, every[name].balanced_accuracy
+        defined = {name: found.balanced_accuracy for name, found in every.items()}
+        defined = {name: value for name, value in defined.items() if not math.isnan(value)} or defined
+        name = min(defined, key=lambda name: round(defined[name], 9))
+        return name, defined[name]
 
     def value(self, metric: str) -> float:
         """Return what is to be large: a metric's mean over clean and conditions, or the worst condition."""
         if metric == "worst_condition":
-            return min(score.value("balanced_accuracy") for score in (self.clean, *self.conditions.values()))
+            return -math.inf if math.isnan(self.worst[1]) else round(self.worst[1], 9)
         return self.mean.value(metric)
 
     def beats(self, other: "Judged", metric: str) -> bool:

@@ -69,6 +69,14 @@ def score(logits: Floats, targets: Floats, *, task: Task = Task.MULTICLASS) -> S
     )
 
 
+def decides(targets: Floats, *, task: Task = Task.MULTICLASS) -> bool:
+    """Return whether balanced accuracy is defined on targets [n, classes]: multi-label, some class is on both sides."""
+    truth = np.asarray(targets) > 0.5
+    if task is not Task.MULTILABEL:
+        return len(truth) > 0
+    return bool((truth.any(axis=0) & ~truth.all(axis=0)).any())
+
+
 def mean_score(scores: Sequence[Score]) -> Score:
     """Return the mean of scores, metric by metric, over those in which it is defined."""
     found = {field.name: [getattr(score, field.name) for score in scores] for field in fields(Score)}

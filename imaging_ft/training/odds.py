@@ -3,11 +3,13 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from imaging_ft.config import reason
 from imaging_ft.errors import ConfigError
 from imaging_ft.training.judge import AS_TRAINED, Judged
+from imaging_ft.types import Json
 
 LOWEST, HIGHEST = 0.5, 3.0
 """No family is given up, and none takes all."""
@@ -27,7 +29,16 @@ def follow(judged: Judged, before: Mapping[str, float]) -> Odds:
     return _towards(errors, before)
 
 
-def from_report(path: Path, families: Sequence[str]) -> Odds:
+@dataclass(frozen=True)
+class Focus:
+    """What an earlier round's report found."""
+
+    odds: Odds
+    about: Json
+    """The data set's name and fingerprint, and the split that was measured; null where the report doesn't say."""
+
+
+def read_focus(path: Path, families: Sequence[str]) -> Focus:
     """Return the odds that an earlier round's `report.json` suggests for families: by the errors of its single cells.
 
     The error of a family is the mean over the severities that were measured. Families that the report doesn't speak
@@ -41,21 +52,31 @@ def from_report(path: Path, families: Sequence[str]) -> Odds:
         ) from error
     if not isinstance(report, dict) or not str(report.get("schema", "")).startswith("imaging_ft.report/"):
         raise ConfigError(f"{path}: not a report; give a report.json that imaging-ft wrote")
-    found: dict[str, list[float]] = {}
-    for cell in report.get("cells", []):
-        if cell.get("source") != "synthetic" or len(cell["conditions"]) != 1:
-            continue
-        (name,) = cell["conditions"]
-        metrics = cell.get("metrics", {})
-        known = metrics.get("balanced_accuracy") or metrics.get("accuracy")
-        if name in families and known:
-            found.setdefault(name, []).append(1 - float(known["value"]))
+    try:
+        found = _errors(report["cells"], families)
+        about = {key: (report.get("dataset") or {}).get(key) for key in ("name", "fingerprint", "split")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: damaged; give a report.json as imaging-ft wrote it") from error
     if not found:
         raise ConfigError(
             f"{path}: measured none of the recipe's condition families ({', '.join(families) or 'it has none'})"
         )
     errors = {name: sum(values) / len(values) for name, values in found.items()}
-    return _towards(errors, {}, all_the_way=True)
+    return Focus(_towards(errors, {}, all_the_way=True), about)
+
+
+def _errors(cells: list[Json], families: Sequence[str]) -> dict[str, list[float]]:
+    """Return each family's errors, by severity, in the cells of a single condition."""
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell["source"] != "synthetic" or len(cell["conditions"]) != 1:
+            continue
+        (name,) = cell["conditions"]
+        metrics = cell["metrics"]
+        known = metrics.get("balanced_accuracy") or metrics.get("accuracy")
+        if name in families and known:
+            found.setdefault(name, []).append(1 - float(known["value"]))
+    return found
 
 
 def _towards(errors: Mapping[str, float], before: Mapping[str, float], *, all_the_way: bool = False) -> Odds:

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,8 +31,34 @@ _LIBRARIES = (
 )
 
 
-def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe) -> Json:
-    """Return the data set, the settings, the code and the libraries that a model was made with."""
+@dataclass(frozen=True)
+class Origin:
+    """The file of weights that a training starts from."""
+
+    name: str
+    """Of the run's folder, or of the file."""
+    sha256: str
+    practised: tuple[str, ...]
+    """The conditions that an earlier run had met; of weights that are no run's, none is known."""
+
+
+def origin_of(settings: TrainSettings) -> Origin | None:
+    """Return the file that a training starts from, or None where it starts from a library's weights or from none.
+
+    It is read once, before anything is written: the file may be gone by the end of a long training.
+    """
+    start = settings.from_run or settings.weights
+    if start in {PRETRAINED, NONE}:
+        return None
+    path = Path(start)
+    return Origin(path.name, file_sha256(path / WEIGHTS if path.is_dir() else path), tuple(practised(path)))
+
+
+def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe, origin: Origin | None, focus: Json) -> Json:
+    """Return the data set, the settings, the code and the libraries that a model was made with.
+
+    `focus` is what the report was of that gave the odds to begin with.
+    """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "tool": f"imaging_ft {__version__}",
@@ -47,9 +74,10 @@ def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe) -> Json:
         },
         "backbone": settings.model,
         "augmentation": recipe.name,
-        "practised": sorted({*recipe.practised(), *practised_before(settings)}),
+        "practised": sorted({*recipe.practised(), *(origin.practised if origin else ())}),
         "held_out": list(settings.hold_out),
-        "went_on_from": _earlier(settings),
+        "focus": focus or None,
+        "went_on_from": {"run": origin.name, "model_sha256": origin.sha256} if origin and settings.from_run else None,
         "conditions": data.card.conditions or recipe.conditions or usual(data.image.channels),
         "positive": list(data.card.positive),
         "config": _without_folders(settings).model_dump(mode="json"),
@@ -58,19 +86,6 @@ def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe) -> Json:
         "python": platform.python_version(),
         "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
     }
-
-
-def _earlier(settings: TrainSettings) -> Json | None:
-    """Return which model an earlier run's weights are, for a training that went on from it."""
-    if settings.from_run is None:
-        return None
-    return {"run": Path(settings.from_run).name, "model_sha256": file_sha256(Path(settings.from_run) / WEIGHTS)}
-
-
-def practised_before(settings: TrainSettings) -> list[str]:
-    """Return the conditions that an earlier run had met, from whose weights a training goes on."""
-    start = settings.from_run or settings.weights
-    return [] if start in {PRETRAINED, NONE} else practised(Path(start))
 
 
 def _without_folders(settings: TrainSettings) -> TrainSettings:

@@ -110,20 +110,23 @@ def _train(opened: Opened, clock: Clock, *, longer: bool) -> Json:
         resume=checkpoint is not None,
         say=job.say,
     )
-    loop = Loop(job, trainer, progress, steps=len(batches), stop_at=stop_at, on_epoch=tracker.log)
-    if checkpoint is not None:
-        loop.resume(checkpoint)
-    else:
-        loop.begin()
-    outcome = loop.run()
-    clock.lap("fine_tune")
-    mixed = mix(job, outcome)
-    if mixed.tried:
-        job.say(f"interpolation: α {mixed.alpha:g} of " + ", ".join(f"{a} {v:.3f}" for a, v in mixed.tried.items()))
-    clock.lap("interpolate")
-    summary = _finish(opened, job, Finished(outcome, mixed, before), clock)
-    tracker.close(summary)
-    return summary
+    summary: Json | None = None
+    try:
+        loop = Loop(job, trainer, progress, steps=len(batches), stop_at=stop_at, on_epoch=tracker.log)
+        if checkpoint is not None:
+            loop.resume(checkpoint)
+        else:
+            loop.begin()
+        outcome = loop.run()
+        clock.lap("fine_tune")
+        mixed = mix(job, outcome)
+        if mixed.tried:
+            job.say(f"interpolation: α {mixed.alpha:g} of " + ", ".join(f"{a} {v:.3f}" for a, v in mixed.tried.items()))
+        clock.lap("interpolate")
+        summary = _finish(opened, job, Finished(outcome, mixed, before), clock)
+        return summary
+    finally:
+        tracker.close(summary)
 
 
 def _treatment(job: Job, candidates: list[Candidate]) -> tuple[Treatment, Start]:
@@ -202,7 +205,7 @@ def _finish(opened: Opened, job: Job, finished: Finished, clock: Clock) -> Json:
         vector_scaling=calibration.vector_scaling,
         thresholds=thresholds,
         metrics=summary["validation"],
-        provenance=provenance(settings, job.data, job.recipe),
+        provenance=provenance(settings, job.data, job.recipe, job.origin, job.focus),
         intended_use=job.data.card.intended_use,
     )
     job.run.write_model(model.cpu(), info)

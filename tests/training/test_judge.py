@@ -17,7 +17,7 @@ from imaging_ft.data import Images
 from imaging_ft.errors import ConfigError
 from imaging_ft.training.judge import AS_TRAINED, Judged, make_judge
 from imaging_ft.training.metrics import Score, score
-from imaging_ft.training.odds import HIGHEST, LOWEST, follow, from_report
+from imaging_ft.training.odds import HIGHEST, LOWEST, follow, read_focus
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.train import train
 from imaging_ft.types import Json, Task
@@ -147,12 +147,12 @@ def test_a_report_sets_where_the_next_round_begins(tmp_path: Path) -> None:
 def test_what_is_no_report_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        from_report(tmp_path / "report.json", ["roll"])
+        read_focus(tmp_path / "report.json", ["roll"])
 
 
 def test_a_report_of_other_conditions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="measured none of the recipe's condition families"):
-        from_report(report(tmp_path, {"fog": 0.5}), ["roll"])
+        read_focus(report(tmp_path, {"fog": 0.5}), ["roll"])
 
 
 def test_robust_steers_by_the_errors_and_the_others_do_not(tmp_path: Path) -> None:

@@ -1,0 +1,255 @@
+"""What a training looks at before its first step: a mistake costs neither time nor an earlier run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from imaging_ft.data import prepare
+from imaging_ft.errors import ConfigError, DataError, ImagingFtError, RunError
+from imaging_ft.training.settings import TrainSettings
+from imaging_ft.training.setup import open_job
+from imaging_ft.training.train import train
+from imaging_ft.types import Json, silent
+from tests.conftest import LABELS, draw, write_dataset
+
+BASE: Json = {
+    "model": "test_resnet",
+    "size": 64,
+    "precision": "fp32",
+    "augmentation": "radiograph",
+    "batch_norm": "trained",
+    "epochs": 0,
+}
+
+
+def settings(**values: Any) -> TrainSettings:
+    chosen = {name: value for name, value in (BASE | values).items() if value is not None}
+    return TrainSettings.checked(chosen, where="test")
+
+
+def folder(root: Path, *, seed: int, splits: dict[str, int]) -> Path:
+    rng = np.random.default_rng(seed)
+    for label in LABELS:
+        for split, count in splits.items():
+            for index in range(count):
+                path = root / split / label / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), draw(label, rng))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data"), per_group=1)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("earlier") / "run"
+    train(str(data), out, settings(weights="none"))
+    return out
+
+
+def content(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def report(path: Path, **dataset: Any) -> str:
+    cell: Json = {"source": "synthetic", "conditions": {"low_dose": 3}, "metrics": {"accuracy": {"value": 0.5}}}
+    path.write_text(json.dumps({"schema": "imaging_ft.report/2", "dataset": dataset, "cells": [cell]}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"class_weights": {"dics": 2.0}}, ConfigError, "no class named 'dics'"),
+        ({"focus": "missing.json"}, ConfigError, "missing.json: can't be read"),
+        ({"device": "cuda"}, ImagingFtError, "cuda"),
+        ({"precision": "fp16"}, ImagingFtError, "fp16"),
+        ({"hold_out": ["low_dosis"]}, ConfigError, "low_dosis"),
+        ({"track": "mlflow"}, ConfigError, r"pip install 'imaging-ft\[track\]'"),
+    ],
+)
+def test_a_mistake_leaves_the_run_that_was_to_be_replaced_as_it_was_and_none_behind(
+    wrong: Json, error: type[Exception], message: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)  # as where the extra isn't installed
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    old = tmp_path / "old"
+    train(str(data), old, settings(weights="none"))
+    before = content(old)
+    with pytest.raises(error, match=message):
+        train(str(data), old, settings(weights="none", **wrong), overwrite=True)
+    assert content(old) == before
+    with pytest.raises(error, match=message):
+        train(str(data), tmp_path / "new", settings(weights="none", **wrong))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("start", ["from_run", "weights"])
+def test_a_run_never_replaces_the_one_that_it_starts_from(
+    start: str, run: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(run)
+    where = run if start == "from_run" else run / "model.safetensors"
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(ConfigError, match="lies in --out run, which a new run replaces; choose another --out"):
+        train(str(data), Path("run"), settings(**{start: str(where), "model": None}), overwrite=True)
+    assert content(run) == before
+
+
+def test_the_earlier_run_may_vanish_while_the_next_one_trains(run: Path, data: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for name in ("model.json", "model.safetensors"):
+        (copied / name).write_bytes((run / name).read_bytes())
+
+    def gone(line: str) -> None:
+        if line.startswith("start: "):
+            (copied / "model.safetensors").unlink()
+            (copied / "model.json").unlink()
+
+    train(str(data), tmp_path / "run", settings(from_run=str(copied), augmentation="none"), say=gone)
+    made = json.loads((tmp_path / "run" / "model.json").read_text())["provenance"]
+    assert made["went_on_from"]["run"] == "copied"
+    assert {"low_dose", "scatter"} <= set(made["practised"]), "what the earlier run met stays met"
+
+
+def test_an_earlier_runs_backbone_and_size_hold_where_no_others_are_asked_for(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def job(**values: Any) -> TrainSettings:
+        chosen = settings(from_run=str(run), **values)
+        return open_job(str(data), tmp_path / "x", chosen, dry=True, track=silent, say=said.append).job.settings
+
+    found = job(model=None, size=None)
+    assert (found.model, found.size) == ("timm/test_resnet", 64)
+    assert "as the earlier run: model timm/test_resnet, size 64" in said
+    assert job(size=96).size == 96
+    assert any("otherwise than before: height 96 (it saw 64), width 96 (it saw 64)" in line for line in said)
+
+
+def test_another_backbone_than_the_earlier_runs_is_refused_even_if_it_is_the_default(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ImagingFtError, match="trained with timm/test_resnet"):
+        train(str(data), tmp_path / "run", settings(from_run=str(run), model="tf_efficientnet_lite0"))
+
+
+def test_a_model_that_is_to_be_kept_must_see_images_as_before(run: Path, data: Path, tmp_path: Path) -> None:
+    chosen = settings(from_run=str(run), retain=str(data), size=96)
+    with pytest.raises(ConfigError, match=r"retain: .*otherwise than before: height 96 \(it saw 64\)"):
+        train(str(data), tmp_path / "run", chosen)
+    assert not (tmp_path / "run").exists()
+
+
+def test_retained_images_that_stand_on_the_other_side_are_left_out(run: Path, tmp_path: Path) -> None:
+    old = folder(tmp_path / "old", seed=1, splits={"train": 6, "val": 4, "test": 4})
+    new = folder(tmp_path / "new", seed=2, splits={"train": 4, "val": 3, "test": 3})
+    for label in LABELS:  # earlier training images test here, and earlier validation images train
+        (new / "test" / label / "seen.png").write_bytes((old / "train" / label / "0.png").read_bytes())
+        (new / "val" / label / "seen.png").write_bytes((old / "train" / label / "1.png").read_bytes())
+        (new / "train" / label / "held.png").write_bytes((old / "val" / label / "0.png").read_bytes())
+        (new / "train" / label / "both.png").write_bytes((old / "train" / label / "2.png").read_bytes())
+    said: list[str] = []
+    chosen = settings(from_run=str(run), retain=str(old))
+    job = open_job(str(new), tmp_path / "run", chosen, dry=True, track=silent, say=said.append).job
+    assert job.retained is not None
+    assert job.retained.test is not None
+    assert [len(images) for images in (job.retained.train, job.retained.val, job.retained.test)] == [12, 9, 12]
+    assert any("retain old: 9 images left out that stand on the other side in new" in line for line in said)
+
+
+def test_retained_data_with_bad_rows_is_used_without_them_where_that_is_asked_for(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    old = folder(tmp_path / "old", seed=3, splits={"train": 3, "val": 2})
+    (old / "train" / LABELS[0] / "bad.png").write_bytes(b"no image")
+    chosen = settings(from_run=str(run), retain=str(old))
+    with pytest.raises(DataError, match=r"bad\.png"):
+        open_job(str(data), tmp_path / "run", chosen, dry=True, track=silent, say=print)
+    job = open_job(str(data), tmp_path / "run", chosen, dry=True, skip_bad=True, track=silent, say=print).job
+    assert job.retained is not None
+    assert len(job.retained.train) == 9
+
+
+def test_a_focus_says_what_its_report_was_of(data: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def job(**dataset: Any) -> Json:
+        said.clear()
+        chosen = settings(weights="none", focus=report(tmp_path / "report.json", **dataset))
+        return open_job(str(data), tmp_path / "run", chosen, dry=True, track=silent, say=said.append).job.focus
+
+    fingerprint = prepare(str(data)).fingerprint
+    assert job(name="data", fingerprint=fingerprint, split="val")["split"] == "val"
+    assert not any("focus" in line for line in said)
+    job(name="other", fingerprint="0" * 64, split="val")
+    assert any("focus: the report is of other images than these (other)" in line for line in said)
+    job(name="data", fingerprint=fingerprint, split="test")
+    assert any("data's test images, so this model's figures on them will be too good" in line for line in said)
+
+
+def test_what_a_model_was_focused_by_stands_in_its_provenance(data: Path, tmp_path: Path) -> None:
+    focus = report(tmp_path / "report.json", name="data", fingerprint="f", split="test")
+    train(str(data), tmp_path / "run", settings(weights="none", focus=focus))
+    made = json.loads((tmp_path / "run" / "model.json").read_text())["provenance"]
+    assert made["focus"] == {"name": "data", "fingerprint": "f", "split": "test"}
+
+
+def test_a_run_is_not_taken_up_with_other_weights(data: Path, run: Path, tmp_path: Path) -> None:
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "run"
+    state = load_file(run / "model.safetensors")
+    backbone = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
+    save_file(backbone, weights)
+    chosen = settings(weights=str(weights), epochs=1)
+    train(str(data), out, chosen)
+    (out / "summary.json").unlink()  # as if it had been killed
+    save_file({name: value + 1 if value.is_floating_point() else value for name, value in backbone.items()}, weights)
+    with pytest.raises(RunError, match="was begun with other weights than there now are"):
+        train(str(data), out, chosen, resume=True)
+
+
+def test_validation_that_can_say_nothing_of_a_multi_label_task_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["image,labels,split"]
+    for index in range(12):
+        name = f"{index}.png"
+        cv2.imwrite(str(tmp_path / name), draw(LABELS[index % 3], rng))
+        labels = "|".join(LABELS[: index % 4]) if index < 8 else ""
+        rows.append(f"{name},{labels},{'train' if index < 8 else 'val'}")
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="no class has val images both with and without it"):
+        train(str(tmp_path / "data.csv"), tmp_path / "run", settings(weights="none"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_shows_a_positive_class_beside_another_is_never_laid_over_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    card = tmp_path / "card.yaml"
+    card.write_text(
+        "name: bags\ntask: multilabel\nlayout: manifest\nlabels: [bottle, gun]\npositive: [gun]\nroot: .\n"
+        "image: {channels: 1, bits: 8}\naugmentation: baggage_xray\n"
+    )
+    rows = ["image,labels,split"]
+    for index in range(16):
+        name = f"{index}.png"
+        labels = ("bottle|gun", "gun", "bottle", "")[index % 4]
+        image = draw(LABELS[0], rng)
+        image[0, 0] = 255 if "gun" in labels else 0
+        cv2.imwrite(str(tmp_path / name), cv2.resize(image, (64, 64), interpolation=cv2.INTER_NEAREST))
+        rows.append(f"{name},{labels},{'train' if index < 12 else 'val'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    chosen = settings(weights="none", augmentation=None)
+    job = open_job(str(card), tmp_path / "run", chosen, dry=True, track=silent, say=print).job
+    guns = job.train.levels[job.train.targets[:, 1] > 0]
+    assert len(job.clutter) == 6
+    assert not any((laid == gun).all() for laid in job.clutter for gun in guns)
