@@ -41,7 +41,7 @@ class TrainSettings(Frozen):
     weights: str = "pretrained"
     """`pretrained`, `none` (from scratch), or the path of a state dict (safetensors or torch) or of an earlier run."""
     from_run: str | None = None
-    """Folder of an earlier run to go on from: its backbone, and its head for labels that both have."""
+    """Folder of an earlier run to go on from: its backbone, and its head where it knows every label of the new data."""
     augmentation: str | None = None
     """Recipe name or YAML file; null: the dataset card's, else by the images' channels."""
     hold_out: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class TrainSettings(Frozen):
     recompute: bool = False
     """Compute activations again on the way back instead of keeping them (gradient checkpointing), to save memory."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """AdamW's peak rate for the head; deeper stages of the backbone get less."""
+    """AdamW's peak rate for the head; a stage of the backbone gets less, the further it is from the head."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Factor on the rate for each layer group further from the head."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
@@ -138,7 +138,8 @@ class TrainSettings(Frozen):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Longest time between two checkpoints; there is one after each epoch in any case."""
     track: Literal["none", "tensorboard", "mlflow"] = "none"
-    """Where figures go beside the run folder; needs `pip install 'imaging-ft[track]'`."""
+    """Where figures go besides `history.csv`: TensorBoard's into RUN/tensorboard, MLflow's to MLFLOW_TRACKING_URI, else
+    into RUN/mlflow; needs `pip install 'imaging-ft[track]'`."""
 
     @field_validator("time_budget")
     @classmethod
