@@ -46,7 +46,7 @@ _SETTLE = 0.15
 def main() -> None:
     """Measure, print Markdown, and write `export.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("export"))
+    parser.add_argument("--out", type=Path, default=Path("runs/export"))
     parser.add_argument("--seconds", type=float, default=1.0, help="for each way and batch size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a finished run folder")
     parser.add_argument("dataset", help="what `imaging-ft report` would be given")
-    parser.add_argument("--out", type=Path, default=Path("export"))
+    parser.add_argument("--out", type=Path, default=Path("runs/export"))
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

@@ -62,11 +62,11 @@ def options(
       imaging-ft data check my_images/
       imaging-ft train my_images/ --out runs/a
       imaging-ft export runs/a -o model.onnx
-      imaging-ft report model.onnx my_images/ --out report/
+      imaging-ft report model.onnx my_images/ --out runs/a/report
       imaging-ft predict model.onnx new_images/ -o predictions.csv
 
     Exit codes: 0 done; 1 a gate failed (parity, accuracy); 2 the input or the command is wrong; 3 too little
-    evidence to judge a gate.
+    evidence to judge a gate; 70 an error of ours; 130 broken off.
     """
 
 

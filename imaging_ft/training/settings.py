@@ -37,7 +37,8 @@ class TrainSettings(Frozen):
     augmentation steered by validation errors, weight interpolation. It sets `trained`, `epochs`, `average`, `steer`
     and `interpolate`, where these are not given."""
     model: str = EMBEDDED
-    """Backbone: `timm/NAME`, `monai/NAME`, or a bare timm name. The default needs no network."""
+    """Backbone: `timm/NAME`, `monai/NAME`, or a bare timm name. The default needs no network; with `from_run` it is
+    the earlier run's."""
     weights: str = "pretrained"
     """`pretrained`, `none` (from scratch), or the path of a state dict (safetensors or torch) or of an earlier run."""
     from_run: str | None = None
@@ -49,9 +50,10 @@ class TrainSettings(Frozen):
     focus: str | None = None
     """`report.json` of an earlier round: families in which it found errors are drawn more often from the start."""
     size: Annotated[int, Field(ge=32, le=2048)] = 160
-    """Height and width that the network sees, in pixels."""
+    """Height and width that the network sees, in pixels; with `from_run`, the default is the earlier run's."""
     resize: Literal["stretch", "letterbox"] = "stretch"
-    """How an image of another shape becomes square: stretched, or padded with black."""
+    """How an image of another shape becomes square: stretched, or padded with black; with `from_run`, the default is
+    the earlier run's."""
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Passes over the training images after the linear probe; 0 keeps the probe; null: the preset's."""
     time_budget: str | None = None

@@ -103,6 +103,8 @@ def open_job(
     if resume:
         _refuse_other_data(out, data)
         checkpoint = latest(out / "checkpoints", say)
+        if checkpoint is None:
+            say(f"{out}: no checkpoint to go on from; the training begins anew (preset {settings.preset})")
     lap("check")
 
     for warning in data.warnings:

@@ -211,6 +211,7 @@ def test_a_finished_run_is_left_as_it_is(dataset: Path, whole: Path) -> None:
 def test_resume_begins_a_run_where_there_is_none(dataset: Path, whole: Path, tmp_path: Path) -> None:
     ended = trained(dataset, tmp_path / "run", "--resume")
     assert ended.code == 0, ended.err
+    assert "no checkpoint to go on from; the training begins anew" in " ".join(ended.err.split())
     assert_same(tmp_path / "run", whole)
 
 
