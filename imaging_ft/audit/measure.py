@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from imaging_ft.data import Prepared, Sample, input_spec
 from imaging_ft.image import read_image
-from imaging_ft.preprocess import InputSpec, to_levels
+from imaging_ft.preprocess import InputSpec, conform, to_levels
 from imaging_ft.types import Ints, Levels, Pixels, Track
 
 THUMB = 32
@@ -97,9 +97,9 @@ def measure_image(pixels: Pixels, spec: InputSpec) -> tuple[object, ...]:
     full = float(np.iinfo(pixels.dtype).max)
     reduced = _reduce(pixels, _LONG_SIDE)
     low, high = np.percentile(reduced, (1, 99)) / full
-    # An 8-bit file in a 16-bit data set fills its own scale; the window is meant for the others.
-    windowed = spec if pixels.dtype == np.uint16 else spec.model_copy(update={"window": None})
-    levels = to_levels(reduced, windowed)
+    # In the data set's depth, as training sees them, but in the file's own channels.
+    own = spec.model_copy(update={"channels": channels})
+    levels = to_levels(conform(reduced, own), own)
     gray = to_gray(levels)
     spans = np.ptp(levels, axis=(0, 1))
     spread = float(gray.std())

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imaging_ft.data import Sample, load
+from imaging_ft.data import ImageFormat, Sample, load
+from imaging_ft.data.samples import classes_of
 from imaging_ft.errors import DataError
 from imaging_ft.image import read_image
 from imaging_ft.preprocess import InputSpec, prepare
@@ -33,7 +34,8 @@ def images_for(argument: str, *, size: int, rows: int, seed: int = 0, track: Tra
     """
     path = Path(argument).expanduser()
     if path.is_file() and path.suffix.lower() not in _DATASETS:
-        levels = _levels([path], size=size, window=None, track=track)
+        pixels = read_image(path)
+        levels = _levels([pixels], _found_in([pixels], window=range_of(pixels)), size=size)
         return Shown(tuple(levels), levels[:0])
     dataset = load(argument, track=track)
     # Splits that the data doesn't declare are drawn by training; here every image will do.
@@ -42,17 +44,20 @@ def images_for(argument: str, *, size: int, rows: int, seed: int = 0, track: Tra
         raise DataError(f"{argument}: no training images to show; {len(dataset.samples)} images are of other splits")
     rng = np.random.default_rng(seed)
     samples = [samples[index] for index in rng.permutation(len(samples))]
-    positive = set(dataset.card.positive)
-    negative = [sample for sample in samples if positive and sample.label not in positive][:CLUTTER_IMAGES]
+    positive, task = set(dataset.card.positive), dataset.card.task
+    negative = [sample for sample in samples if positive and positive.isdisjoint(classes_of(sample, task))]
     chosen = _in_turn(samples)[:rows]
-    image = dataset.card.image
-    paths = [sample.path for sample in (*chosen, *negative)]
-    levels = _levels(paths, size=size, window=image.window if image else None, track=track)
+    shown = [*chosen, *negative[:CLUTTER_IMAGES]]
+    images = [read_image(sample.path) for sample in track(shown, "reading", len(shown))]
+    levels = _levels(images, dataset.card.image or _found_in(images), size=size)
     return Shown(tuple(levels[: len(chosen)]), levels[len(chosen) :])
 
 
 def range_of(pixels: Pixels) -> tuple[int, int] | None:
-    """Return the stored values to show as black and white: 0 to the depth that 16-bit pixels use (10, 12, 14 bits)."""
+    """Return the stored values of a file on its own to show as black and white; None for 8 bits.
+
+    0 to the depth that its 16-bit pixels use (10, 12, 14 bits): no card says what training would see.
+    """
     if pixels.dtype == np.uint8:
         return None
     bits = max(8, int(pixels.max()).bit_length())
@@ -69,13 +74,18 @@ def _in_turn(samples: Sequence[Sample]) -> list[Sample]:
     return [sample for _, _, sample in sorted(ranked, key=lambda entry: entry[:2])]
 
 
-def _levels(paths: Sequence[Path], *, size: int, window: tuple[int, int] | None, track: Track) -> Levels:
-    """Return files as levels [n, size, size, channels]; gray, unless one of them has colour."""
-    images = [read_image(path) for path in track(paths, "reading", len(paths))]
-    channels = max(image.shape[2] for image in images)
-    found: list[Levels] = []
-    for pixels in images:
-        shown = (window or range_of(pixels)) if pixels.dtype == np.uint16 else None
-        values = {"channels": channels, "dtype": pixels.dtype.name, "height": size, "width": size, "window": shown}
-        found.append(prepare(pixels, InputSpec.checked(values, where="contact sheet")))
-    return np.stack(found)
+def _found_in(images: Sequence[Pixels], *, window: tuple[int, int] | None = None) -> ImageFormat:
+    """Return the most channels and bits among images: what training takes where no card says it."""
+    values = {
+        "channels": max(image.shape[2] for image in images),
+        "bits": max(8 * image.dtype.itemsize for image in images),
+        "window": window,
+    }
+    return ImageFormat.checked(values, where="the images' format")
+
+
+def _levels(images: Sequence[Pixels], stored: ImageFormat, *, size: int) -> Levels:
+    """Return images as levels [n, size, size, channels]."""
+    values = {"channels": stored.channels, "dtype": f"uint{stored.bits}", "window": stored.window}
+    spec = InputSpec.checked(values | {"height": size, "width": size}, where="the images' format")
+    return np.stack([prepare(pixels, spec) for pixels in images])

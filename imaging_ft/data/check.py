@@ -50,8 +50,13 @@ def hash_files(samples: tuple[Sample, ...], track: Track) -> Hashed:
     return Hashed(hashes, tuple(problems))
 
 
-def decode_files(samples: tuple[Sample, ...], track: Track) -> Decoded:
-    """Decode every image and return what they are; one that can't be read is a problem."""
+def decode_files(samples: tuple[Sample, ...], declared: ImageFormat | None, track: Track) -> Decoded:
+    """Decode every image and return what they are; one that can't be read is a problem.
+
+    So is an 8-bit one where the card's window is of 16-bit values: its full scale is 65535 there, and nearly all of
+    it would lie above the window.
+    """
+    window = declared.window if declared and declared.bits == 16 else None
     problems: list[Problem] = []
     sizes: list[tuple[int, int]] = []
     channels: Counter[int] = Counter()
@@ -61,6 +66,13 @@ def decode_files(samples: tuple[Sample, ...], track: Track) -> Decoded:
             problems.append(Problem(sample, str(result)))
             continue
         height, width, depth, stored = result
+        if window is not None and stored == 8:
+            what = (
+                f"8 bits, but the card's window [{window[0]}, {window[1]}] is of 16-bit values; store it in 16 bits,"
+                " or leave the window out of the card"
+            )
+            problems.append(Problem(sample, what))
+            continue
         sizes.append((height, width))
         channels[depth] += 1
         bits[stored] += 1

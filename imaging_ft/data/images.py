@@ -153,15 +153,24 @@ def _new(path: Path | None, shape: tuple[int, ...]) -> Levels:
 
 
 def _evict(folder: Path, *, keep: Path) -> None:
-    """Delete what was not used for longest until the cache fits its size."""
+    """Delete what was not used for longest until the cache fits its size.
+
+    A file that another process evicted meanwhile, or still has open (on Windows), is passed over.
+    """
     limit = _limit_bytes()
-    found = sorted((path for path in folder.glob("*.npy") if path != keep), key=lambda path: path.stat().st_mtime)
-    total = keep.stat().st_size + sum(path.stat().st_size for path in found)
-    for path in found:
+    found: list[tuple[float, int, Path]] = []
+    for path in folder.glob("*.npy"):
+        with suppress(OSError):
+            known = path.stat()
+            found.append((known.st_mtime, known.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
         if total <= limit:
             return
-        total -= path.stat().st_size
-        path.unlink(missing_ok=True)
+        if path != keep:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                total -= size
 
 
 def _limit_bytes() -> float:

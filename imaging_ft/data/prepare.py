@@ -120,11 +120,12 @@ def prepare(
         usable = _without(usable, found)
     if problems and not skip_bad:
         # It will be refused: decode now, so that one message holds all that is wrong.
-        problems += decode_files(usable, track).problems
+        problems += decode_files(usable, dataset.card.image, track).problems
         raise _refusal(dataset, problems)
     labels = _labels(dataset, usable)
     splitting = split_samples(usable, hashed.hashes, seed=seed, task=task)
-    decoded = decode_files(tuple(sample for sample in splitting.samples if sample.split in decode), track)
+    wanted = tuple(sample for sample in splitting.samples if sample.split in decode)
+    decoded = decode_files(wanted, dataset.card.image, track)
     if decoded.problems and not skip_bad:
         raise _refusal(dataset, decoded.problems)
     problems += decoded.problems

@@ -4,6 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from imaging_ft.catalog import suggest
 from imaging_ft.errors import WeightsError
 from imaging_ft.models.monai_nets import MONAI, cached_file, hub_file
 from imaging_ft.models.weights import EMBEDDED, embedded_weights
@@ -28,21 +29,42 @@ class AtHand(StrEnum):
 
 
 def weights_at_hand(name: str) -> AtHand:
-    """Return where the weights of `timm/NAME`, `monai/NAME` or a bare timm name are."""
+    """Return where the weights of `timm/NAME`, `monai/NAME` or a bare timm name are.
+
+    Raises WeightsError where timm knows no such name.
+    """
     library, _, model = name.rpartition("/")
     if library == "monai":
         net = MONAI.get(model)
         if net is None or net.url is None:
             return AtHand.NONE
         return AtHand.CACHED if cached_file(net).is_file() else AtHand.DOWNLOAD
+    if library not in {"", "timm"}:
+        return AtHand.NONE
     if model == EMBEDDED:
         return AtHand.EMBEDDED if _has_embedded() else AtHand.NONE
-    from timm.models import get_pretrained_cfg
-
-    config: Any = get_pretrained_cfg(model, allow_unregistered=False)
-    if config is None or not config.has_weights:
+    config = timm_config(model)
+    if not config.has_weights:
         return AtHand.NONE
     return AtHand.CACHED if cached_weights(config) else AtHand.DOWNLOAD
+
+
+def timm_config(model: str) -> Any:
+    """Return timm's pretrained configuration of a name, `MODEL` or `MODEL.TAG`.
+
+    Raises WeightsError, with the nearest name, where timm knows no such model or no such tag of it.
+    """
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    name = model.partition(".")[0]
+    if not timm.is_model(model):
+        raise WeightsError(f"timm has no model named {model!r}; {suggest(name, timm.list_models())}")
+    try:
+        return get_pretrained_cfg(model, allow_unregistered=False)
+    except RuntimeError as error:
+        tags = timm.list_pretrained(f"{name}.*")
+        raise WeightsError(f"timm has no weights named {model!r}; {suggest(model, tags)}") from error
 
 
 def cached_weights(config: Any) -> Path | None:

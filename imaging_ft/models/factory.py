@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from imaging_ft.catalog import suggest
 from imaging_ft.config import reason
 from imaging_ft.errors import WeightsError
+from imaging_ft.models.at_hand import timm_config
 from imaging_ft.models.monai_nets import MONAI, aliases, load_pretrained
 from imaging_ft.models.weights import EMBEDDED, hub, load_embedded, load_local
 from imaging_ft.preprocess import IMAGENET_MEAN, IMAGENET_STD, Triple
@@ -96,15 +97,7 @@ def create(name: str, *, classes: int, weights: str = PRETRAINED, size: int | No
 
 
 def _timm(model: str, weights: str, size: int | None) -> Source:
-    import timm
-    from timm.models import get_pretrained_cfg
-
-    if not timm.is_model(model):
-        raise WeightsError(f"timm has no model named {model!r}; {suggest(model, timm.list_models())}")
-    config: Any = get_pretrained_cfg(model, allow_unregistered=True)
-    if config is None:
-        tags = timm.list_pretrained(f"{model.partition('.')[0]}.*")
-        raise WeightsError(f"timm has no weights named {model!r}; {suggest(model, tags)}")
+    config = timm_config(model)
     embedded = model == EMBEDDED and weights == PRETRAINED
     pretrained = weights == PRETRAINED and not embedded
     fixed = {"img_size": size} if size and config.fixed_input_size else {}

@@ -109,10 +109,10 @@ def rank_models(
     rows: list[Ranked] = []
     left_out: list[tuple[str, str]] = []
     for name, weights in [*dict.fromkeys(chosen), (RANDOM, NONE)]:
-        if weights == PRETRAINED and not download and weights_at_hand(name) is AtHand.DOWNLOAD:
-            left_out.append((name, "weights not at hand; --download fetches them"))
-            continue
         try:
+            if weights == PRETRAINED and not download and weights_at_hand(name) is AtHand.DOWNLOAD:
+                left_out.append((name, "weights not at hand; --download fetches them"))
+                continue
             model = _create(name, weights, size, seed)
         except WeightsError as error:
             left_out.append((name, str(error)))

@@ -2,9 +2,11 @@
 
 import copy
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 
+from imaging_ft.config import reason
 from imaging_ft.errors import RunError
 from imaging_ft.training.batchnorm import norms
 from imaging_ft.training.dry_run import ROWS, target_title, write_samples
@@ -36,6 +38,7 @@ def dry_run(
 
     `OUT.samples.png` shows images as they are and as training sees them. Raises what `train` raises.
     """
+    picture = _beside(out, "samples")
     job = open_job(dataset, out, settings, skip_bad=skip_bad, dry=True, track=track, say=say).job
     batches = job.batches()
     trainer = Trainer(job.engine, job.model, batches, job.settings, job.objective, frozen=not norms(job.model))
@@ -47,8 +50,6 @@ def dry_run(
             "the loss of the first batch is no number; look at the weights, or --set precision=fp32"
         ) from error
     judged = job.judge(job.engine, trainer.averaged)
-    picture = out.with_name(f"{out.name}.samples.png")
-    picture.parent.mkdir(parents=True, exist_ok=True)
     _draw(job, picture)
     return {
         "picture": str(picture),
@@ -75,7 +76,11 @@ def rate_search(
     track: Track = silent,
     say: Say = lambda _: None,
 ) -> tuple[RateSearch, Path]:
-    """Return a range test of the head's learning rate from where fine-tuning starts, and its plot `OUT.rates.png`."""
+    """Return a range test of the head's learning rate from where fine-tuning starts, and its plot `OUT.rates.png`.
+
+    Raises what `train` raises.
+    """
+    plot = _beside(out, "rates")
     job = open_job(dataset, out, settings, skip_bad=skip_bad, dry=True, track=track, say=say).job
     job.model.load_state_dict(starts(job)[0].state)
     flat = job.settings.model_copy(
@@ -96,10 +101,22 @@ def rate_search(
             return float("nan")
 
     found = find_rate(step)
-    plot = out.with_name(f"{out.name}.rates.png")
-    plot.parent.mkdir(parents=True, exist_ok=True)
     write_rate_plot(found, plot)
     return found, plot
+
+
+def _beside(out: Path, what: str) -> Path:
+    """Return `OUT.<what>.png`, its folder made; raises RunError where it can't be written, before minutes of work."""
+    if out.name in {"", ".."}:
+        raise RunError(f"--out {out}: has no name to call a picture by; write for example --out runs/a")
+    path = out.with_name(f"{out.name}.{what}.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise RunError(f"{path}: can't be written: {reason(error)}") from error
+    return path
 
 
 def _draw(job: Job, path: Path) -> None:

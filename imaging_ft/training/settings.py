@@ -1,10 +1,11 @@
 """Every setting of a training run; `config.yaml` of the run folder holds them as they were used."""
 
+import math
 import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, cast, get_args, get_origin
 
 from pydantic import Field, field_validator, model_validator
 
@@ -129,7 +130,7 @@ class TrainSettings(Frozen):
     """Processes that augment; null: none on a small machine, else one less than its cores, up to 8."""
     deterministic: bool = False
     """fp32, and torch's deterministic algorithms alone: the same seed gives the same bytes on the same machine."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Of augmentation, order and the head."""
     split_seed: int = 0
     """Of the splits that the data doesn't declare; reports draw the same ones."""
@@ -146,9 +147,20 @@ class TrainSettings(Frozen):
     @field_validator("time_budget")
     @classmethod
     def _is_a_duration(cls, value: str | None) -> str | None:
-        if value is not None and not _DURATION.fullmatch(value):
+        found = _DURATION.fullmatch(value) if value is not None else None
+        if value is not None and found is None:
             raise ValueError("a time such as 90s, 10m or 1.5h is expected")
+        if found is not None and not float(found["count"]):
+            raise ValueError("a time above zero is expected; leave it out to train without a limit")
         return value
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _by_class_names(cls, value: Any) -> Any:
+        """Return weights by names as they stand in a manifest, where a number is text."""
+        if not isinstance(value, Mapping):
+            return value
+        return dict(_class_weight(name, weight) for name, weight in cast("Mapping[Any, Any]", value).items())
 
     @field_validator("operating_point")
     @classmethod
@@ -227,6 +239,19 @@ def parse_operating_point(text: str) -> tuple[OperatingKind, float]:
     raise ValueError("an operating point such as sensitivity=0.95 or specificity=0.9 is expected")
 
 
+def _class_weight(name: Any, weight: Any) -> tuple[str, float]:
+    """Return a class's name as text and its weight; raises ValueError where they are no name and no weight."""
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise ValueError(f"the class name {name} is no text as YAML reads it; write it in quotes")
+    try:
+        number = float(weight)  # YAML reads 1e1 as text
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(weight, bool) or not 0 < number < math.inf:
+        raise ValueError(f"the weight of class {name!r} must be a number above 0, such as {{{name}: 2}}")
+    return str(name), number
+
+
 def settings_page() -> str:
     """Return `docs/settings.md`: every setting with its values, its default and what it means.
 
@@ -243,7 +268,7 @@ def settings_page() -> str:
     ]
     for name, field in TrainSettings.model_fields.items():
         values = _values(field.annotation)
-        limits = [f"{_SIGNS[kind]} {limit:g}" for kind, limit in _limits(field.metadata)]
+        limits = [f"{_SIGNS[kind]} {limit:.10g}" for kind, limit in _limits(field.metadata)]
         if limits:
             values += f" {', '.join(limits)}"
         default = "null" if field.default is None else _plain(field.default)
@@ -283,7 +308,7 @@ def _values(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
         limits = [
-            f"{_SIGNS[kind]} {limit:g}"
+            f"{_SIGNS[kind]} {limit:.10g}"
             for item in metadata
             for kind, limit in _limits([*getattr(item, "metadata", [item])])
         ]

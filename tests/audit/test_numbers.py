@@ -11,7 +11,7 @@ from imaging_ft.audit.measure import measure_image
 from imaging_ft.audit.outliers import robust_z
 from imaging_ft.audit.sizing import design_effect, images_for, wilson_half_width
 from imaging_ft.data import prepare
-from imaging_ft.preprocess import InputSpec
+from imaging_ft.preprocess import InputSpec, conform, to_levels
 from imaging_ft.types import silent
 from tests.audit.conftest import Planted
 
@@ -73,6 +73,13 @@ def test_the_window_comes_before_brightness_and_16_bits_keep_their_range() -> No
     row = measure_image(image, InputSpec(channels=1, dtype="uint16", window=(1000, 2000)))
     assert row[1] == pytest.approx(0.5)
     assert row[8] == pytest.approx(2000 / 65535)
+
+
+@pytest.mark.parametrize("window", [None, (0, 4095)])
+def test_an_image_of_another_depth_is_measured_as_training_sees_it(window: tuple[int, int] | None) -> None:
+    image = np.full((40, 40, 1), 40, np.uint8)
+    spec = InputSpec(channels=1, dtype="uint16", window=window)
+    assert measure_image(image, spec)[1] == pytest.approx(to_levels(conform(image, spec), spec).mean() / 255)
 
 
 def test_the_distance_is_nothing_on_the_backbones_own_statistics_and_one_a_deviation_away(planted: Planted) -> None:

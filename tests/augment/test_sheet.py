@@ -89,6 +89,37 @@ def test_images_of_the_negative_classes_are_the_clutter(folder: Path) -> None:
     assert found.clutter.min() >= 200
 
 
+def test_an_image_that_shows_a_positive_class_among_others_is_no_clutter(tmp_path: Path) -> None:
+    rows = ["image,labels,split"]
+    for index, (labels, level) in enumerate([("bottle", 60), ("bottle|gun", 90), ("gun", 120), ("", 150)]):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((32, 32), level, np.uint8))
+        rows.append(f"{index}.png,{labels},train")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    card = tmp_path / "card.yaml"
+    card.write_text("name: mine\ntask: multilabel\nlayout: manifest\nlabels: [bottle, gun]\npositive: [gun]\n")
+    found = images_for(str(card), size=32, rows=2)
+    assert sorted(int(image[0, 0, 0]) for image in found.clutter) == [60, 150]
+
+
+@pytest.mark.parametrize(
+    ("image", "level"),
+    [("", 8), ("image: {channels: 1, bits: 16, window: [0, 4095]}\n", 128), ("image: {bits: 8}\n", 8)],
+)
+def test_sixteen_bits_of_a_data_set_are_shown_as_its_card_has_training_see_them(
+    image: str, level: int, tmp_path: Path
+) -> None:
+    """A dim image isn't stretched to its own range, and a file on its own is."""
+    for label, value in (("dim", 2048), ("dark", 0)):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set" / label / "0.png"), np.full((32, 32), value, np.uint16))
+    card = tmp_path / "card.yaml"
+    card.write_text(f"name: mine\nroot: set\nlayout: folder\n{image}")
+    found = images_for(str(card), size=32, rows=2)
+    assert [int(shown[0, 0, 0]) for shown in found.images] == [0, level]
+    alone = images_for(str(tmp_path / "set" / "dim" / "0.png"), size=32, rows=1)
+    assert int(alone.images[0][0, 0, 0]) == 128
+
+
 def test_a_data_set_without_training_images_is_told(folder: Path) -> None:
     manifest = folder / "only.csv"
     manifest.write_text("image,label,split\ntest/dark/0.png,dark,test\n")

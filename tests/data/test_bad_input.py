@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import polars as pl
 import pytest
 
@@ -75,6 +78,24 @@ def test_a_damaged_file_is_one_line_with_file_and_row(make: Any, damage: Callabl
     assert left_out["image"] == ("bad.png" if row else "cat/bad.png")
     assert left_out["row"] == row
     assert DAMAGE[damage] in left_out["reason"]
+
+
+def test_an_8_bit_file_behind_a_window_of_16_bit_values_is_a_bad_row(make: Any) -> None:
+    make.manifest([*make.good(), ["bad.png", "cat"]])
+    for path in make.root.glob("*[0-9].png"):
+        pixels = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 4096, (8, 8))
+        path.write_bytes(cv2.imencode(".png", pixels.astype(np.uint16))[1].tobytes())
+    card = make.root / "set.yaml"
+    text = "name: set\nlayout: manifest\nimage: {channels: 1, bits: 16, window: WINDOW}\n"
+    card.write_text(text.replace("WINDOW", "[0, 4095]"))
+    with pytest.raises(DataError) as caught:
+        prepare(str(card))
+    line, _ = str(caught.value).splitlines()
+    assert line.startswith(f"{make.root / 'bad.png'} (row 14): 8 bits, but the card's window [0, 4095] is of 16-bit")
+    assert line.endswith("; store it in 16 bits, or leave the window out of the card")
+    assert [problem.sample.row for problem in prepare(str(card), skip_bad=True).skipped] == [14]
+    card.write_text(text.replace("WINDOW", "null"))
+    assert not prepare(str(card)).skipped
 
 
 ROWS = [

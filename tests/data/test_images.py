@@ -79,6 +79,24 @@ def test_what_was_not_used_for_longest_goes_when_the_cache_is_full(
     assert len(files(cache)) == 1
 
 
+def test_files_that_eviction_cannot_read_or_delete_are_passed_over(
+    data: Prepared, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to nothing has no size, as a file that another process evicted; a folder can't be deleted as a file."""
+    load(data)
+    oldest, gone, held = files(cache)[0], cache / "gone.npy", cache / "held.npy"
+    gone.symlink_to(cache / "nowhere")
+    held.mkdir()
+    os.utime(held, (0, 0))
+    os.utime(oldest, (1, 1))
+    monkeypatch.setenv("IMAGING_FT_CACHE_GB", "0.00000001")
+    made = load(data, SPEC.model_copy(update={"height": 48, "width": 48}))
+    assert len(made) == len(data.of(Split.TRAIN))
+    assert not oldest.exists()
+    assert held.is_dir()
+    assert len(files(cache)) == 3
+
+
 def test_an_unreadable_size_is_refused(data: Prepared, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGING_FT_CACHE_GB", "lots")
     with pytest.raises(ConfigError, match="IMAGING_FT_CACHE_GB=lots"):

@@ -76,6 +76,11 @@ def test_a_backbone_from_scratch_gives_logits_for_its_head(name: str) -> None:
     [
         ("resnet81", r"timm has no model named 'resnet81'; did you mean 'resnet\w+'\?"),
         ("timm/tf_efficientnet_lite9", "did you mean 'tf_efficientnet_lite"),
+        (
+            "timm/resnet18.a9_in1k",
+            r"timm has no weights named 'resnet18\.a9_in1k'; did you mean 'resnet18\.a\d_in1k'\?",
+        ),
+        ("resnt18.a1_in1k", r"timm has no model named 'resnt18\.a1_in1k'; did you mean 'resnet18'\?"),
         ("monai/densenet12", "no MONAI model named 'densenet12'; did you mean 'densenet121'"),
         ("keras/resnet50", "no model library 'keras'"),
     ],

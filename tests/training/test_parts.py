@@ -313,7 +313,7 @@ def test_every_setting_is_on_the_page_with_what_it_does() -> None:
             rows[name.strip("`")] = (values, default, what)
     assert set(rows) == set(TrainSettings.model_fields)
     assert all(what for _, _, what in rows.values())
-    assert rows["seed"][:2] == ("integer ≥ 0", "`0`")
+    assert rows["seed"][:2] == ("integer ≥ 0, ≤ 4294967295", "`0`")
     assert rows["size"][:2] == ("integer ≥ 32, ≤ 2048", "`160`")
     assert rows["workers"][:2] == ("integer ≥ 0, or null", "`null`")
     assert "| `robust` | `all` | `12` | `true` | `true` | `true` |" in presets

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from imaging_ft.config import parse_assignments
 from imaging_ft.errors import ConfigError
 from imaging_ft.models.factory import create
 from imaging_ft.models.stages import parameter_stages
@@ -223,10 +224,29 @@ def test_what_is_resumed_keeps_its_settings(tmp_path: Path) -> None:
         resumed_settings(path, {"epochs": 9})
 
 
+def test_class_weights_are_by_name_also_where_yaml_reads_the_names_as_numbers() -> None:
+    given = parse_assignments(["class_weights={0: 2, 1: 0.5, ring: 1e1}"])
+    assert TrainSettings.checked(given, where="settings").class_weights == {"0": 2, "1": 0.5, "ring": 10}
+
+
+def test_the_largest_seed_is_one_that_torch_and_numpy_take() -> None:
+    seed = TrainSettings.checked({"seed": 2**32 - 1}, where="settings").seed
+    torch.manual_seed(seed)
+    np.random.default_rng(seed)
+    np.random.RandomState(seed)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"time_budget": "soon"}, "a time such as 90s, 10m or 1.5h is expected"),
+        ({"time_budget": "0s"}, "a time above zero is expected; leave it out"),
+        ({"time_budget": "0.0 h"}, "a time above zero is expected; leave it out"),
+        ({"seed": 2**32}, "seed: input should be less than or equal to 4294967295"),
+        ({"class_weights": {"Ring": "heavy"}}, "the weight of class 'Ring' must be a number above 0"),
+        ({"class_weights": {"Ring": 0}}, "the weight of class 'Ring' must be a number above 0"),
+        ({"class_weights": {"Ring": True}}, "the weight of class 'Ring' must be a number above 0"),
+        ({"class_weights": {False: 2}}, "class_weights: the class name False is no text"),
         ({"fold": 4, "folds": 3}, "give folds, and a fold from 1 to it"),
         ({"weights": "none", "from_run": "runs/a"}, "both say where to start"),
         ({"preset": "quick"}, "preset"),
