@@ -15,10 +15,17 @@ import pytest
 import torch
 from torch import nn
 
+from imaging_ft.augment.recipe import load_recipe
 from imaging_ft.data import Images
+from imaging_ft.models.factory import create
+from imaging_ft.models.recompute import checkpoint_gradients
 from imaging_ft.training.batchnorm import synchronised
 from imaging_ft.training.engine import _engine  # pyright: ignore[reportPrivateUsage]
 from imaging_ft.training.images import Share, TrainingBatches
+from imaging_ft.training.objective import Objective
+from imaging_ft.training.settings import TrainSettings
+from imaging_ft.training.trainer import Trainer
+from imaging_ft.types import Task
 from tests.conftest import write_dataset
 from tests.training.processes import Ended, Hook, imaging_ft, posix, signalled_after, team, together, with_dropout
 
@@ -278,10 +285,50 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(shares: tuple[int,
             assert torch.allclose(part[name].double(), wanted[name], atol=1e-4, rtol=1e-4), name
 
 
+def after_a_step(name: str, *, recompute: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return the gradients and the statistics that this process's share of a step leaves in a whole net."""
+    torch.manual_seed(0)
+    net = create(name, classes=2, weights="none")
+    assert not recompute or checkpoint_gradients(net)
+    running = _engine("cpu", "fp32")
+    levels = np.random.default_rng(0).integers(0, 255, (7, 64, 64, 1), dtype=np.uint8)
+    batches = TrainingBatches(
+        Images(levels, np.eye(2, dtype=np.float32)[np.arange(7) % 2]),
+        load_recipe("none").build(),
+        batch_size=7,
+        seed=0,
+        workers=0,
+        share=Share(running.team.rank, running.team.size),
+    )
+    settings = TrainSettings(epochs=1, batch_size=7, trained="all", unfreeze_over=0.0, average=False).resolved()
+    trainer = Trainer(running, net, batches, settings, Objective(Task.MULTICLASS), frozen=False)
+    next(trainer.epoch(1))
+    gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    return gradients, {name: value for name, value in net.named_buffers() if "running" in name}
+
+
+def step_share(folder: Path, name: str) -> None:
+    torch.save([after_a_step(name, recompute=recompute) for recompute in (False, True)], folder / os.environ["RANK"])
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "monai/resnet18"])
+def test_a_team_that_recomputes_activations_makes_the_step_that_it_makes_otherwise(name: str, tmp_path: Path) -> None:
+    """Layers that run again on the way back take the whole batch's statistics then as well."""
+    members = together(2, partial(step_share, tmp_path, name))
+    assert [member.code for member in members] == [0, 0], "\n".join(member.err for member in members)
+    _, wanted = after_a_step(name, recompute=True)
+    for rank in range(2):
+        (plain, _), (gradients, statistics) = torch.load(tmp_path / str(rank))
+        assert len(plain) > 10
+        assert gradients.keys() == plain.keys()
+        for key, gradient in gradients.items():
+            assert torch.allclose(gradient, plain[key], rtol=1e-4, atol=1e-7), key
+        for key, value in statistics.items():
+            assert torch.allclose(value, wanted[key], rtol=1e-3, atol=1e-5), key
+
+
 def test_the_shares_of_a_batch_are_the_batch() -> None:
     """Every image is in one share, and each process makes of it what a single one would."""
-    from imaging_ft.augment.recipe import load_recipe
-
     levels = np.random.default_rng(0).integers(0, 255, (17, 32, 32, 1), dtype=np.uint8)
     images = Images(levels, np.eye(17, dtype=np.float32))
 
