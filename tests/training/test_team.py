@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from imaging_ft.augment.recipe import load_recipe
@@ -24,6 +27,7 @@ from imaging_ft.training.engine import _engine  # pyright: ignore[reportPrivateU
 from imaging_ft.training.images import Share, TrainingBatches
 from imaging_ft.training.objective import Objective
 from imaging_ft.training.settings import TrainSettings
+from imaging_ft.training.team import await_ctrl_c
 from imaging_ft.training.trainer import Trainer
 from imaging_ft.types import Task
 from tests.conftest import write_dataset
@@ -188,6 +192,84 @@ def test_a_team_rolls_back_to_one_step_though_its_clocks_differ(dataset: Path, t
     assert_well(members)
     assert summary(tmp_path / "run")["cost"]["rollbacks"] == 1
     assert summary(tmp_path / "run")["cost"]["images_trained"] == 17
+
+
+@dataclass(frozen=True)
+class CtrlCAt:
+    """A hook: Ctrl-C to one process in one step of the training (from 0), or else once the epochs are over."""
+
+    rank: int
+    step: int | None = None
+    times: int = 1
+
+    def __call__(self) -> None:
+        from imaging_ft.training import interpolate
+        from imaging_ft.training.trainer import Trainer
+
+        if os.environ["RANK"] != str(self.rank):
+            return
+        step: Any = Trainer.step
+        start_weights: Any = interpolate.start_weights
+
+        def stepped(trainer: Any, batch: Any, number: int, images: int) -> float:
+            if number == self.step:
+                self._send()
+            return step(trainer, batch, number, images)
+
+        def started(job: Any) -> Any:
+            if self.step is None:
+                self._send()
+            return start_weights(job)
+
+        Trainer.step = stepped  # type: ignore[method-assign]
+        interpolate.start_weights = started
+
+    def _send(self) -> None:
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "moments", [[CtrlCAt(1, step=5)], [CtrlCAt(0, step=5), CtrlCAt(1)]], ids=["to one process", "to one later"]
+)
+def test_ctrl_c_stops_a_team_after_one_step_and_keeps_the_best(
+    moments: list[CtrlCAt], dataset: Path, tmp_path: Path
+) -> None:
+    words = arguments(dataset, tmp_path / "run", batch_norm="frozen", adapt="false", epochs=3)
+    members = team(2, *words, hooks=(silent_and_readonly, *moments))
+    assert_well(members)
+    assert "stopped; the best model so far (epoch " in members[0].err
+    found = summary(tmp_path / "run")
+    assert (found["interrupted"], found["epochs"]) == (True, 1)
+    assert found["cost"]["images_trained"] == 17 + 2 * 5, "an epoch and two steps"
+    assert found["interpolation"]["tried"], "it follows the epochs, and there the later signal comes"
+    assert load_file(tmp_path / "run" / "model.safetensors")
+
+
+def test_a_second_ctrl_c_breaks_a_team_off_and_its_checkpoints_stay(dataset: Path, tmp_path: Path) -> None:
+    words = arguments(dataset, tmp_path / "run", batch_norm="frozen", adapt="false", epochs=3)
+    members = team(2, *words, hooks=(silent_and_readonly, CtrlCAt(0, step=5, times=2)))
+    assert members[0].code == 130, members[0].err
+    assert "the best model so far" not in members[0].err
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert load_file(tmp_path / "run" / "checkpoints" / "best.safetensors")
+
+
+def test_ctrl_c_is_remembered_until_the_process_ends_unless_it_is_ignored() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert not await_ctrl_c().came
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        found = await_ctrl_c()
+        signal.raise_signal(signal.SIGINT)
+        assert await_ctrl_c() is found, "a later fold stops too"
+        assert found.came
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_team_without_an_epoch_keeps_the_start(dataset: Path, tmp_path: Path) -> None:
