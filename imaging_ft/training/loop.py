@@ -16,6 +16,7 @@ from imaging_ft.training.judge import Judged
 from imaging_ft.training.odds import follow
 from imaging_ft.training.run import plain
 from imaging_ft.training.start import Start
+from imaging_ft.training.team import CtrlC, await_ctrl_c
 from imaging_ft.training.trainer import NotFinite, Trainer
 from imaging_ft.training.trials import Treatment
 from imaging_ft.types import Json
@@ -93,6 +94,10 @@ class Outcome:
     interrupted: bool = False
 
 
+class Stopped(Exception):  # noqa: N818 - not an error for the user: the best model so far is kept
+    """Ctrl-C has reached a process of the team, and all of them know."""
+
+
 class Loop:
     """Runs the epochs of a job; `stop_at` is the time (of `time.monotonic`) by which they are to end."""
 
@@ -112,6 +117,7 @@ class Loop:
         self._steps = steps
         self._stop_at = stop_at
         self._on_epoch = on_epoch
+        self._ctrl_c = CtrlC()
         self._saved = time.monotonic()
         self._snapshot: tuple[dict[str, Tensor], Json] | None = None
         self._best = copy.deepcopy(trainer.averaged).eval()
@@ -139,17 +145,23 @@ class Loop:
     def run(self) -> Outcome:
         """Train what is left; a KeyboardInterrupt ends it and keeps the best so far.
 
+        In a team, Ctrl-C to any process ends it after the same step in all of them: `CtrlC` says what that promises. A
+        KeyboardInterrupt (a second Ctrl-C) then goes through: the other processes can't know where it came.
+
         Raises RunError where the loss stays no number, or a checkpoint can't be written; the run can be taken up
         again from the last one.
         """
-        interrupted = False
+        interrupted, ending = False, KeyboardInterrupt
+        if self._job.team.size > 1:
+            ending, self._ctrl_c = Stopped, await_ctrl_c()
         try:
             while self.progress.epoch < self.progress.epochs and not self.progress.ended:
+                self._stop_together()
                 try:
                     self._epoch()
                 except NotFinite:
                     self._roll_back()
-        except KeyboardInterrupt:
+        except ending:
             interrupted = True
             self._job.say(f"stopped; the best model so far (epoch {self.progress.best_epoch}) is kept")
         progress = self.progress
@@ -171,6 +183,7 @@ class Loop:
                 job.say(f"memory ran out: batches now pass in {trainer.parts} parts")
                 progress.parts = trainer.parts
             progress.epoch_seconds = time.monotonic() - began
+            self._stop_together()
             if self._lead_says(over=self._out_of_time()):
                 done = progress.step
                 progress.ended = "the time budget"
@@ -213,6 +226,14 @@ class Loop:
             return over
         mine = torch.tensor(float(over and team.leads), device=self._job.engine.fabric.device)
         return bool(team.sum(mine) > 0)
+
+    def _stop_together(self) -> None:
+        """Raise Stopped where Ctrl-C has reached any process of the team; all of them ask at the same steps."""
+        team = self._job.team
+        if team.size > 1:
+            mine = torch.tensor(float(self._ctrl_c.came), device=self._job.engine.fabric.device)
+            if team.sum(mine) > 0:
+                raise Stopped
 
     def _record(self, judged: Judged, *, loss: float | None, seconds: float) -> None:
         """Add an epoch to the history, keep its weights where they are the best so far, and write a checkpoint."""

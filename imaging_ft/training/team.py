@@ -6,8 +6,11 @@ speaks.
 """
 
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -77,6 +80,48 @@ class Team:
         """Wait until every process has come here."""
         if self.size > 1:
             self.fabric.barrier()
+
+
+class CtrlC:
+    """A first Ctrl-C to one process of a team: remembered, until all of them can stop at the same step.
+
+    Broken off wherever it stands, a process would leave the others waiting for it. A second Ctrl-C to the same process
+    does break off at once.
+
+    What can be promised: torchrun passes a Ctrl-C on once to each of its processes, and kills those that haven't ended
+    30 seconds later (its `--shutdown-timeout`). The team stops after the step that runs; where what follows the epochs
+    (interpolation, calibration, writing) fits into the rest of that time, the best model is kept as after any training.
+    Where it doesn't, or a process is sent SIGTERM, which ends it at once, the checkpoints hold the best model and
+    `--resume` goes on from the last one.
+    """
+
+    def __init__(self, second: Callable[[int, FrameType | None], Any] | None = None) -> None:
+        """Take what a second one does."""
+        self.came = False
+        self._second = second
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Remember a signal, as its handler."""
+        if self.came and self._second is not None:
+            self._second(number, frame)
+        self.came = True
+
+
+def await_ctrl_c() -> CtrlC:
+    """Let a first Ctrl-C to this process be remembered from now on, and return what remembers it.
+
+    It stays so until the process ends: a signal may reach one process when another has already told this one to stop,
+    and must not break off what follows the epochs. Where Ctrl-C is ignored, or can't come here (a thread that isn't the
+    main one), nothing changes.
+    """
+    now = signal.getsignal(signal.SIGINT)
+    if isinstance(now, CtrlC):  # of an earlier fold
+        return now
+    if not callable(now) or threading.current_thread() is not threading.main_thread():
+        return CtrlC()
+    found = CtrlC(now)
+    signal.signal(signal.SIGINT, found)
+    return found
 
 
 def processes() -> tuple[int, int]:

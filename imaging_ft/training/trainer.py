@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from imaging_ft.augment.recipe import Augment
 from imaging_ft.errors import RunError
 from imaging_ft.models.factory import Classifier
+from imaging_ft.models.recompute import in_every_pass
 from imaging_ft.training.average import MovingAverage
 from imaging_ft.training.batchnorm import synchronised, train_mode
 from imaging_ft.training.engine import Engine, ran_out
@@ -153,14 +156,15 @@ class Trainer:
         # Statistics of a single image are none.
         parts = self.parts if self._frozen or together else min(self.parts, max(1, len(levels) // 2))
         try:
-            for chunk, truth in zip(_parts(levels, parts), _parts(targets, parts), strict=True):
-                if not len(chunk) and not together:  # where statistics are shared, every process takes part
-                    continue
-                with self._engine.fabric.autocast(), synchronised(self._engine.team, on=together):
-                    logits = self._model(self._engine.to_device(chunk)).float()
-                loss = self._objective(logits, truth.to(device)).sum() / images
-                self._scaler.scale(loss).backward()
-                total[0] += loss.detach().double()
+            with self._shared_statistics(on=together):
+                for chunk, truth in zip(_parts(levels, parts), _parts(targets, parts), strict=True):
+                    if not len(chunk) and not together:  # where statistics are shared, every process takes part
+                        continue
+                    with self._engine.fabric.autocast():
+                        logits = self._model(self._engine.to_device(chunk)).float()
+                    loss = self._objective(logits, truth.to(device)).sum() / images
+                    self._scaler.scale(loss).backward()
+                    total[0] += loss.detach().double()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise
@@ -175,6 +179,16 @@ class Trainer:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
         return total
+
+    def _shared_statistics(self, *, on: bool) -> AbstractContextManager[None]:
+        """Return a context in which batch normalisation takes the whole team's statistics, on the way back as well.
+
+        Where activations are recomputed, the way back sends statistics once more, and their gradients. The order is the
+        graph's and so the same in every process: autograd runs a device's nodes in one thread, and a process without
+        images has all of them too.
+        """
+        layers = [module for module in self._model.modules() if isinstance(module, _BatchNorm)] if on else []
+        return in_every_pass(layers, synchronised(self._engine.team, on=on))
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on; the averaged weights by their own names."""

@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from imaging_ft.augment.recipe import load_recipe
 from imaging_ft.data import Images
+from imaging_ft.models.factory import create
+from imaging_ft.models.recompute import checkpoint_gradients
 from imaging_ft.training.batchnorm import synchronised
 from imaging_ft.training.engine import _engine  # pyright: ignore[reportPrivateUsage]
 from imaging_ft.training.images import Share, TrainingBatches
+from imaging_ft.training.objective import Objective
+from imaging_ft.training.settings import TrainSettings
+from imaging_ft.training.team import await_ctrl_c
+from imaging_ft.training.trainer import Trainer
+from imaging_ft.types import Task
 from tests.conftest import write_dataset
 from tests.training.processes import Ended, Hook, imaging_ft, posix, signalled_after, team, together, with_dropout
 
@@ -183,6 +194,84 @@ def test_a_team_rolls_back_to_one_step_though_its_clocks_differ(dataset: Path, t
     assert summary(tmp_path / "run")["cost"]["images_trained"] == 17
 
 
+@dataclass(frozen=True)
+class CtrlCAt:
+    """A hook: Ctrl-C to one process in one step of the training (from 0), or else once the epochs are over."""
+
+    rank: int
+    step: int | None = None
+    times: int = 1
+
+    def __call__(self) -> None:
+        from imaging_ft.training import interpolate
+        from imaging_ft.training.trainer import Trainer
+
+        if os.environ["RANK"] != str(self.rank):
+            return
+        step: Any = Trainer.step
+        start_weights: Any = interpolate.start_weights
+
+        def stepped(trainer: Any, batch: Any, number: int, images: int) -> float:
+            if number == self.step:
+                self._send()
+            return step(trainer, batch, number, images)
+
+        def started(job: Any) -> Any:
+            if self.step is None:
+                self._send()
+            return start_weights(job)
+
+        Trainer.step = stepped  # type: ignore[method-assign]
+        interpolate.start_weights = started
+
+    def _send(self) -> None:
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "moments", [[CtrlCAt(1, step=5)], [CtrlCAt(0, step=5), CtrlCAt(1)]], ids=["to one process", "to one later"]
+)
+def test_ctrl_c_stops_a_team_after_one_step_and_keeps_the_best(
+    moments: list[CtrlCAt], dataset: Path, tmp_path: Path
+) -> None:
+    words = arguments(dataset, tmp_path / "run", batch_norm="frozen", adapt="false", epochs=3)
+    members = team(2, *words, hooks=(silent_and_readonly, *moments))
+    assert_well(members)
+    assert "stopped; the best model so far (epoch " in members[0].err
+    found = summary(tmp_path / "run")
+    assert (found["interrupted"], found["epochs"]) == (True, 1)
+    assert found["cost"]["images_trained"] == 17 + 2 * 5, "an epoch and two steps"
+    assert found["interpolation"]["tried"], "it follows the epochs, and there the later signal comes"
+    assert load_file(tmp_path / "run" / "model.safetensors")
+
+
+def test_a_second_ctrl_c_breaks_a_team_off_and_its_checkpoints_stay(dataset: Path, tmp_path: Path) -> None:
+    words = arguments(dataset, tmp_path / "run", batch_norm="frozen", adapt="false", epochs=3)
+    members = team(2, *words, hooks=(silent_and_readonly, CtrlCAt(0, step=5, times=2)))
+    assert members[0].code == 130, members[0].err
+    assert "the best model so far" not in members[0].err
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert load_file(tmp_path / "run" / "checkpoints" / "best.safetensors")
+
+
+def test_ctrl_c_is_remembered_until_the_process_ends_unless_it_is_ignored() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert not await_ctrl_c().came
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        found = await_ctrl_c()
+        signal.raise_signal(signal.SIGINT)
+        assert await_ctrl_c() is found, "a later fold stops too"
+        assert found.came
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_team_without_an_epoch_keeps_the_start(dataset: Path, tmp_path: Path) -> None:
     members = team(2, *arguments(dataset, tmp_path / "run", epochs=0), hooks=(silent_and_readonly,))
     assert_well(members)
@@ -278,10 +367,50 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(shares: tuple[int,
             assert torch.allclose(part[name].double(), wanted[name], atol=1e-4, rtol=1e-4), name
 
 
+def after_a_step(name: str, *, recompute: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return the gradients and the statistics that this process's share of a step leaves in a whole net."""
+    torch.manual_seed(0)
+    net = create(name, classes=2, weights="none")
+    assert not recompute or checkpoint_gradients(net)
+    running = _engine("cpu", "fp32")
+    levels = np.random.default_rng(0).integers(0, 255, (7, 64, 64, 1), dtype=np.uint8)
+    batches = TrainingBatches(
+        Images(levels, np.eye(2, dtype=np.float32)[np.arange(7) % 2]),
+        load_recipe("none").build(),
+        batch_size=7,
+        seed=0,
+        workers=0,
+        share=Share(running.team.rank, running.team.size),
+    )
+    settings = TrainSettings(epochs=1, batch_size=7, trained="all", unfreeze_over=0.0, average=False).resolved()
+    trainer = Trainer(running, net, batches, settings, Objective(Task.MULTICLASS), frozen=False)
+    next(trainer.epoch(1))
+    gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    return gradients, {name: value for name, value in net.named_buffers() if "running" in name}
+
+
+def step_share(folder: Path, name: str) -> None:
+    torch.save([after_a_step(name, recompute=recompute) for recompute in (False, True)], folder / os.environ["RANK"])
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "monai/resnet18"])
+def test_a_team_that_recomputes_activations_makes_the_step_that_it_makes_otherwise(name: str, tmp_path: Path) -> None:
+    """Layers that run again on the way back take the whole batch's statistics then as well."""
+    members = together(2, partial(step_share, tmp_path, name))
+    assert [member.code for member in members] == [0, 0], "\n".join(member.err for member in members)
+    _, wanted = after_a_step(name, recompute=True)
+    for rank in range(2):
+        (plain, _), (gradients, statistics) = torch.load(tmp_path / str(rank))
+        assert len(plain) > 10
+        assert gradients.keys() == plain.keys()
+        for key, gradient in gradients.items():
+            assert torch.allclose(gradient, plain[key], rtol=1e-4, atol=1e-7), key
+        for key, value in statistics.items():
+            assert torch.allclose(value, wanted[key], rtol=1e-3, atol=1e-5), key
+
+
 def test_the_shares_of_a_batch_are_the_batch() -> None:
     """Every image is in one share, and each process makes of it what a single one would."""
-    from imaging_ft.augment.recipe import load_recipe
-
     levels = np.random.default_rng(0).integers(0, 255, (17, 32, 32, 1), dtype=np.uint8)
     images = Images(levels, np.eye(17, dtype=np.float32))
 
