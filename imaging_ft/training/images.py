@@ -1,17 +1,22 @@
 """The batches that are made of images."""
 
+import mmap
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from imaging_ft.augment.recipe import Augment
 from imaging_ft.data import Images
+from imaging_ft.errors import ImagingFtError
 from imaging_ft.training.mixing import Mixer
 from imaging_ft.types import Ints, Levels
 
@@ -87,7 +92,7 @@ class TrainingBatches:
         # One image is left out rather than sent alone through batch normalisation.
         if self.images_an_epoch > batch_size and self.images_an_epoch % batch_size == 1:
             self.images_an_epoch -= 1
-        self._source = images if replay is None else _one_after_the_other(images, replay)
+        self._source = _mapped(images) if replay is None else _one_after_the_other(_mapped(images), _mapped(replay))
         self._mixup, self._augmix = mixup, augmix
         self.augment = augment
         """May be replaced between epochs: what the next one draws by."""
@@ -102,7 +107,10 @@ class TrainingBatches:
         return min(self._batch_size, self.images_an_epoch - step * self._batch_size)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """Yield this process's share of the batches of one epoch, from a step on; it may be empty in the last one."""
+        """Yield this process's share of the batches of one epoch, from a step on; it may be empty in the last one.
+
+        Raises ConfigError where the augmentation does, in whichever process.
+        """
         shares = [
             [(number, index) for index in batch[self._share.rank :: self._share.size]]
             for batch in self._order(number)[start:]
@@ -112,6 +120,8 @@ class TrainingBatches:
             _Samples(mixer, self._seed),
             batch_sampler=_Listed([share for share in shares if share]),
             num_workers=self._workers,
+            collate_fn=_collated,
+            worker_init_fn=_begin_worker if self._workers else None,
             # The loader's own draws would otherwise move torch's generator, which dropout draws from.
             generator=torch.Generator(),
         )
@@ -120,6 +130,12 @@ class TrainingBatches:
             asked = time.perf_counter()
             batch = next(batches) if share else self._nothing()
             self.waited += time.perf_counter() - asked
+            if isinstance(batch, ImagingFtError):
+                # Each worker answers in turn: one that still starts when the loader goes would end with a traceback.
+                with suppress(RuntimeError):
+                    for _ in zip(range(self._workers - 1), batches, strict=False):
+                        pass
+                raise batch
             yield batch
 
     def _order(self, number: int) -> list[list[int]]:
@@ -144,6 +160,51 @@ def _one_after_the_other(first: Images, second: Images) -> Images:
     """Return two sets of images as one that is only ever asked for single images."""
     levels: Any = _Joined(first.levels, second.levels)
     return Images(levels, np.concatenate([first.targets, second.targets]))
+
+
+def _mapped(images: Images) -> Images:
+    """Return images that a worker process is not sent where they lie in a memory-mapped file."""
+    # A part of a file (its base is another array) has no path of its own.
+    if not isinstance(images.levels, np.memmap) or not isinstance(images.levels.base, mmap.mmap):
+        return images
+    levels: Any = _Mapped(images.levels)
+    return Images(levels, images.targets)
+
+
+class _Mapped:
+    """A memory-mapped file of images, which a worker process that isn't forked opens by its path."""
+
+    def __init__(self, levels: Levels) -> None:
+        self._levels = levels
+        self.shape = levels.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> Levels:
+        return self._levels[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = _file_of(self._levels)
+        return (np.array, (np.asarray(self._levels),)) if path is None else (_reopened, (path,))
+
+
+def _reopened(path: Path) -> _Mapped:
+    return _Mapped(np.load(path, mmap_mode="r"))
+
+
+def _file_of(levels: Any) -> Path | None:
+    """Return the file that holds an array, or None where it's gone or is another by now."""
+    path = Path(levels.filename)
+    # What this process has written itself was mapped as `.NAME.PID.part`, before it was renamed to its place.
+    for found in (path, path.with_name(f"{path.name.strip('.').partition('.')[0]}.npy")):
+        try:
+            stored = np.load(found, mmap_mode="r")
+        except (OSError, ValueError, EOFError):
+            continue
+        if stored.shape == levels.shape and stored.dtype == levels.dtype:
+            return found
+    return None
 
 
 class _Joined:
@@ -173,15 +234,27 @@ class _Listed(Sampler[list[tuple[int, int]]]):
         return len(self._batches)
 
 
-class _Samples(Dataset[tuple[Tensor, Tensor]]):
+class _Samples(Dataset[tuple[Tensor, Tensor] | ImagingFtError]):
     def __init__(self, mixer: Mixer, seed: int) -> None:
         self._mixer = mixer
         self._seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | ImagingFtError:
         epoch, index = key
-        levels, target = self._mixer(index, _seed(self._seed, epoch, index))
+        try:
+            levels, target = self._mixer(index, _seed(self._seed, epoch, index))
+        except ImagingFtError as error:
+            return error  # raised in a worker, its message would be the whole traceback
         return _to_tensor(levels[np.newaxis])[0], torch.from_numpy(target)
+
+
+def _collated(samples: Sequence[tuple[Tensor, Tensor] | ImagingFtError]) -> Any:
+    """Return samples as a batch, or the first failure among them."""
+    return next((one for one in samples if isinstance(one, ImagingFtError)), None) or default_collate(list(samples))
+
+
+def _begin_worker(_number: int) -> None:
+    cv2.setNumThreads(1)  # as in the process that trains; only a forked one knows of it
 
 
 def _seed(seed: int, epoch: int, index: int) -> int:
