@@ -36,13 +36,27 @@ def clean_batches(images: Images, batch_size: int) -> Iterator[Batch]:
 
 def augmented_copies(images: Images, augment: Augment, *, copies: int, seed: int, draw: int = 0) -> Images:
     """Return `copies` augmented versions of each image; another `draw` of the same seed gives others."""
-    augmented = [
-        augment(levels, _seed(seed, _BEFORE_EPOCHS + draw + copy, index))
-        for copy in range(copies)
-        for index, levels in enumerate(images.levels)
-    ]
-    levels = np.stack(augmented) if augmented else images.levels[:0]
+    if not copies or not len(images):
+        return Images(images.levels[:0], images.targets[:0])
+    levels = np.empty((copies * len(images), *images.levels.shape[1:]), np.uint8)
+    for place in range(len(levels)):
+        copy, index = divmod(place, len(images))
+        levels[place] = augment(images.levels[index], _seed(seed, _BEFORE_EPOCHS + draw + copy, index))
     return Images(levels, np.tile(images.targets, (copies, 1)))
+
+
+def with_copies(images: Images, augment: Augment, positions: Ints, *, seed: int) -> Images:
+    """Return some of the images followed by their first augmented copies: position n + i is the copy of image i of n.
+
+    They are those of `augmented_copies`, but no other one is made.
+    """
+    indices = positions % len(images)
+    found = images.take(indices)
+    levels = np.array(found.levels)
+    for place, index in enumerate(indices.tolist()):
+        if positions[place] >= len(images):
+            levels[place] = augment(levels[place], _seed(seed, _BEFORE_EPOCHS, index))
+    return Images(levels, found.targets)
 
 
 def joined(parts: Sequence[Images]) -> Images:
@@ -267,6 +281,6 @@ def _to_tensor(levels: Levels) -> Tensor:
     return torch.from_numpy(np.array(levels.transpose(0, 3, 1, 2), order="C"))
 
 
-def shuffled(images: Images, seed: int) -> Ints:
+def shuffled(count: int, seed: int) -> Ints:
     """Return a seeded order of images: where statistics are taken over batches, none is then of one class."""
-    return np.random.default_rng(seed).permutation(len(images))
+    return np.random.default_rng(seed).permutation(count)
