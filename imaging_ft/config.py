@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from imaging_ft.errors import ConfigError
 
+_MOST_SHOWN = 500
+
 
 class Frozen(BaseModel):
     """A value read from outside: unknown keys are refused, and nothing changes after it was read."""
@@ -87,4 +89,7 @@ def _first_problem(error: ValidationError, known: list[str]) -> str:
         return f"the key {place!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    return f"{place}: {message} (got {problem['input']!r})" if problem["loc"] else message
+    if not problem["loc"]:
+        return message
+    got = repr(problem["input"])
+    return f"{place}: {message} (got {got if len(got) <= _MOST_SHOWN else got[:_MOST_SHOWN] + '…'})"

@@ -44,7 +44,7 @@ def test_a_real_bundle_follows_the_published_schema(metadata: dict[str, str]) ->
 def test_metadata_are_the_plans_keys_each_holding_json(metadata: dict[str, str]) -> None:
     keys = (
         "schema task labels thresholds temperature vector_scaling input graph ood quality metrics parity"
-        " precision_loss golden"
+        " precision_loss golden seen"
     )
     assert set(metadata) == {f"imaging_ft.{key}" for key in [*keys.split(), "provenance", "intended_use"]}
     assert json.loads(metadata["imaging_ft.schema"]) == "imaging_ft.bundle/2"

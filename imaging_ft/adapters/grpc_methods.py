@@ -32,7 +32,7 @@ _CONTENTS = {"UINT8": "uint_contents", "UINT16": "uint_contents", "FP32": "fp32_
 """Where a datatype's values stand that are sent one by one."""
 _LARGE = 1 << 20
 """Bytes from which on a request is read by another thread, so that others aren't kept waiting."""
-_PRIVATE = "imaging_ft.provenance"
+_PRIVATE = {"imaging_ft.provenance", "imaging_ft.seen"}
 
 
 class RefusedError(Exception):
@@ -157,7 +157,7 @@ class Methods:
             output=[_configured(tensor) for tensor in found["outputs"]],
         )
         for key, text in served.runner.bundle.to_metadata().items():
-            if key != _PRIVATE:
+            if key not in _PRIVATE:
                 config.parameters[key].string_value = text
         return self._made["ModelConfigResponse"](config=config)
 

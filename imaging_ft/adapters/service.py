@@ -137,7 +137,7 @@ class Service:
         served = self.models.get(name)
         runner = served.runner
         bundle = runner.bundle
-        values = bundle.model_dump(mode="json", by_alias=True, exclude={"golden", "provenance"})
+        values = bundle.model_dump(mode="json", by_alias=True, exclude={"golden", "provenance", "seen"})
         data = bundle.provenance.get("dataset")
         return {
             "name": name,

@@ -55,24 +55,7 @@ class Recipe(Frozen):
             odds = {name: factor for name, factor in (odds or {}).items() if name == steer.CLUTTER != only}
         if odds:
             entries = steer.weighted(entries, odds, where=where)
-        pipeline = A.Compose([transform(entry, clutter, recipe=self.name) for entry in entries])
-
-        def augment(levels: Levels, seed: int) -> Levels:
-            # Not set_random_seed: it gives every transform a generator of the same seed, so that all of them draw
-            # alike (two flips always together, and what is drawn half of the time never beyond half its range).
-            pipeline.set_random_state(np.random.default_rng(seed % 2**32), random.Random(seed))
-            try:
-                changed = pipeline(image=levels)["image"]
-            except (ValueError, TypeError, cv2.error) as error:
-                raise ConfigError(f"{where}: fails on an image {levels.shape}: {why(error)}") from error
-            if changed.size != levels.size or changed.shape[:2] != levels.shape[:2] or changed.dtype != np.uint8:
-                raise ConfigError(
-                    f"{where}: makes {changed.dtype} {changed.shape} of an image uint8 {levels.shape};"
-                    " leave out what changes size or type (training resizes and normalizes by itself)"
-                )
-            return np.ascontiguousarray(changed.reshape(levels.shape))
-
-        return augment
+        return _Augmentation(self.name, entries, clutter)
 
     def families(self, *, channels: int | None = None) -> tuple[str, ...]:
         """Return the condition families whose odds can be set, in the recipe's order; clutter is `clutter`.
@@ -97,6 +80,33 @@ class Recipe(Frozen):
     def lays_clutter(self) -> bool:
         """Whether the recipe has a use for images to lay over others."""
         return any(name == "Clutter" for name, _ in steer.walk(self.transforms))
+
+
+class _Augmentation:
+    """A recipe's pipeline; a worker process that isn't forked is sent what it's made of, and builds it anew."""
+
+    def __init__(self, recipe: str, entries: tuple[steer.Entry, ...], clutter: Levels | None) -> None:
+        self._made_of = (recipe, entries, clutter)
+        self._where = f"recipe {recipe}"
+        self._pipeline = A.Compose([transform(entry, clutter, recipe=recipe) for entry in entries])
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, tuple[steer.Entry, ...], Levels | None]]:
+        return type(self), self._made_of
+
+    def __call__(self, levels: Levels, seed: int) -> Levels:
+        # Not set_random_seed: it gives every transform a generator of the same seed, so that all of them draw
+        # alike (two flips always together, and what is drawn half of the time never beyond half its range).
+        self._pipeline.set_random_state(np.random.default_rng(seed % 2**32), random.Random(seed))
+        try:
+            changed = self._pipeline(image=levels)["image"]
+        except (ValueError, TypeError, cv2.error) as error:
+            raise ConfigError(f"{self._where}: fails on an image {levels.shape}: {why(error)}") from error
+        if changed.size != levels.size or changed.shape[:2] != levels.shape[:2] or changed.dtype != np.uint8:
+            raise ConfigError(
+                f"{self._where}: makes {changed.dtype} {changed.shape} of an image uint8 {levels.shape};"
+                " leave out what changes size or type (training resizes and normalizes by itself)"
+            )
+        return np.ascontiguousarray(changed.reshape(levels.shape))
 
 
 def load_recipe(name: str) -> Recipe:

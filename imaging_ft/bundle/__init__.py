@@ -25,6 +25,7 @@ from imaging_ft.bundle.metadata import (
     bundle_schema,
 )
 from imaging_ft.bundle.rejection import Ood, Quality
+from imaging_ft.bundle.seen import Seen, digest
 from imaging_ft.bundle.versions import SCHEMA
 from imaging_ft.preprocess import INPUT, LEVELS
 
@@ -50,11 +51,13 @@ __all__ = [
     "PrecisionLoss",
     "Quality",
     "Said",
+    "Seen",
     "Threshold",
     "VectorScaling",
     "bundle_schema",
     "check_decision",
     "decide",
+    "digest",
     "file_sha256",
     "probabilities",
 ]

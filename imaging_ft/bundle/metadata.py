@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from imaging_ft.bundle.decision import Said, Threshold, VectorScaling, check_decision, decide
 from imaging_ft.bundle.evidence import Golden, Parity, PrecisionLoss
 from imaging_ft.bundle.rejection import Ood, Quality
+from imaging_ft.bundle.seen import Seen
 from imaging_ft.bundle.versions import SCHEMA, upgraded
 from imaging_ft.config import Frozen
 from imaging_ft.errors import BundleError, ConfigError
@@ -92,6 +93,8 @@ class Bundle(Frozen):
     """What the lower precision cost where it was measured; null for float32."""
     golden: Golden
     provenance: dict[str, Any]
+    seen: Seen | None = None
+    """The images that it was trained or validated on; null: the file doesn't say."""
     intended_use: str | None = None
 
     @model_validator(mode="after")

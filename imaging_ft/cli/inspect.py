@@ -180,6 +180,7 @@ def _origin(bundle: "Bundle") -> Iterator[Row]:
         "data set": data.get("name"),
         "images": sizes,
         "fingerprint": data.get("fingerprint"),
+        "seen": _seen(bundle),
         "licence": data.get("licence"),
         "revision": known.get("git_revision"),
         "with": libraries,
@@ -189,6 +190,15 @@ def _origin(bundle: "Bundle") -> Iterator[Row]:
     for warning in warnings if isinstance(warnings, list) else []:
         yield "warning", str(warning)
     yield "intended use", bundle.intended_use or "not stated"
+
+
+def _seen(bundle: "Bundle") -> str | None:
+    """Return how many images the model is known to have seen, which a report leaves out."""
+    seen = bundle.seen
+    if seen is None:
+        return None
+    listed = "listed by digest" if seen.digests else "not listed"
+    return f"{seen.images} different images, {listed}" + ("" if seen.complete else "; there may be others")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def _levels(data: Prepared, samples: Sequence[Sample], spec: InputSpec, track: T
             with suppress(OSError):
                 temporary.unlink()
     _evict(path.parent, keep=path)
-    return levels
+    stored = _open(path, shape)  # by the name that it now has
+    return levels if stored is None else stored
 
 
 def _key(data: Prepared, samples: Sequence[Sample], spec: InputSpec) -> str:

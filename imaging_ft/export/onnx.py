@@ -133,6 +133,7 @@ def assemble(
         precision_loss=loss,
         golden=_golden(graph, model, info, target, precision, validation.images[0]),
         provenance=info.provenance,
+        seen=info.seen,
         intended_use=info.intended_use,
     )
     for key, text in bundle.to_metadata().items():

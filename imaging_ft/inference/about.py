@@ -42,7 +42,12 @@ class About:
     bundle: Bundle
 
     def as_json(self) -> Json:
-        """Return `file`, what the file shows, and `bundle`, its metadata in the present schema."""
+        """Return `file`, what the file shows, and `bundle`, its metadata in the present schema.
+
+        What may be a megabyte is left out: the digests of the images that the model has seen.
+        """
+        seen = self.bundle.seen
+        shortened = self.bundle.model_copy(update={"seen": seen.brief() if seen else None})
         shown: Json = {
             "name": self.file.path.name,
             "bytes": len(self.file.data),
@@ -54,7 +59,7 @@ class About:
             "inputs": [_plain(tensor) for tensor in self.inputs],
             "outputs": [_plain(tensor) for tensor in self.outputs],
         }
-        return {"file": shown, "bundle": self.bundle.model_dump(mode="json", by_alias=True)}
+        return {"file": shown, "bundle": shortened.model_dump(mode="json", by_alias=True)}
 
     def warning(self) -> str | None:
         """Return why the file is doubtful, if its checksum makes it so."""

@@ -78,7 +78,8 @@ def _condition_infos(suite: Suite, bundle: Bundle) -> list[ConditionInfo]:
 
 def _warnings(subject: Subject, bundle: Bundle, suite: Suite) -> list[str]:
     trained = bundle.provenance.get("dataset", {})
-    found = [f"in training: {warning}" for warning in trained.get("warnings", [])]
+    found = [*subject.notes]
+    found += [f"in training: {warning}" for warning in trained.get("warnings", [])]
     found += [warning for warning in subject.data.warnings if f"in training: {warning}" not in found]
     left_out = [member.name for member in suite.members() if bundle.input.channels not in member.channels]
     if left_out:

@@ -64,12 +64,12 @@ def measure(
     """Return the report of a bundle on a data set, clean and under a condition suite, with its gates judged.
 
     Without `split` the test split is measured; of a data set that declares no splits and isn't the one that
-    the model was trained on, every image is. Without `suite` the card's is used, else the one recorded in the
-    bundle, else one by the images' channels; `severities` take the place of the suite's, and `fast` measures
-    severities 1, 3 and 5 without pairs. `against` is another model, measured on the very same images. `cross` names
-    recorded or measured columns, two or three at a time, whose intersections become cells too. `out` is where the
-    predictions are kept, also of a measurement that is broken off: the next one goes on from there. `show` draws
-    pictures of the worst failures. Raises DataError, ConfigError.
+    the model was trained on, every image is. Images that it has seen in training are left out. Without `suite` the
+    card's is used, else the one recorded in the bundle, else one by the images' channels; `severities` take the place
+    of the suite's, and `fast` measures severities 1, 3 and 5 without pairs. `against` is another model, measured on the
+    very same images. `cross` names recorded or measured columns, two or three at a time, whose intersections become
+    cells too. `out` is where the predictions are kept, also of a measurement that is broken off: the next one goes on
+    from there. `show` draws pictures of the worst failures. Raises DataError, ConfigError.
     """
     bundle = runner.bundle
     requirements = _parsed(require, bundle.names)
@@ -78,7 +78,8 @@ def measure(
             f"{against.path}: has the classes {', '.join(against.bundle.names)}, but {runner.path} has"
             f" {', '.join(bundle.names)}; compare models of the same classes in the same order"
         )
-    subject = find_subject(dataset, bundle, split, skip_bad=skip_bad, track=track)
+    other = against.bundle if against is not None else None
+    subject = find_subject(dataset, bundle, split, against=other, skip_bad=skip_bad, track=track)
     conditions = _suite(subject.data, bundle, suite, severities=severities, fast=fast)
     settings = conditions.settings(channels=bundle.input.channels)
     recorded = _named(subject.recorded(), bundle.names)

@@ -1,12 +1,14 @@
 """What is measured: the images of a data set that a bundle is held against, with what they show."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from imaging_ft.bundle import Bundle
+from imaging_ft.bundle import Bundle, digest
 from imaging_ft.catalog import suggest
 from imaging_ft.data import Prepared, Sample, prepare
+from imaging_ft.data.draws import units_of
 from imaging_ft.data.folds import folds
 from imaging_ft.data.samples import classes_of
 from imaging_ft.errors import DataError
@@ -25,6 +27,8 @@ class Subject:
     samples: tuple[Sample, ...]
     name: str
     """`test`, or `all` for a data set that declares no splits and isn't the one trained on."""
+    notes: tuple[str, ...] = ()
+    """What to know of them: how many were left out because the model has seen them, which others it may have seen."""
 
     @property
     def groups(self) -> list[str]:
@@ -45,13 +49,20 @@ class Subject:
 
 
 def find_subject(
-    dataset: str, bundle: Bundle, split: Split | None = None, *, skip_bad: bool = False, track: Track = silent
+    dataset: str,
+    bundle: Bundle,
+    split: Split | None = None,
+    *,
+    against: Bundle | None = None,
+    skip_bad: bool = False,
+    track: Track = silent,
 ) -> Subject:
     """Return the images of a data set to measure on; no others are decoded.
 
     Without `split` it is the test split; of a data set that declares no splits and isn't the one that the model was
-    trained on, every image. Raises DataError where there are none, where a label is unknown, or where images show one
-    class each and the model says several (or the other way round).
+    trained on, every image. Images that the model (or the one that it's held `against`) was trained or validated on
+    are left out, unless `split` asks for train or val. Raises DataError where there are none, where a label is unknown,
+    or where images show one class each and the model says several (or the other way round).
     """
     seed = int(bundle.provenance.get("dataset", {}).get("split_seed", 0))
 
@@ -60,12 +71,16 @@ def find_subject(
 
     # A fold is dealt from train and validation, where an image that can't be decoded was left out before.
     folded = split not in {None, Split.TEST} and _fold(bundle.provenance) is not None
-    data = prepared(frozenset({Split.TRAIN, Split.VAL} if folded else {split or Split.TEST}))
-    subject = _choose(data, bundle, split)
-    return _choose(prepared(frozenset(Split)), bundle, split) if subject.name == EVERY else subject
+    bundles = [bundle] if against is None else [bundle, against]
+    subject = _choose(
+        prepared(frozenset({Split.TRAIN, Split.VAL} if folded else {split or Split.TEST})), bundles, split
+    )
+    return _choose(prepared(frozenset(Split)), bundles, split) if subject.name == EVERY else subject
 
 
-def _choose(data: Prepared, bundle: Bundle, split: Split | None) -> Subject:
+def _choose(data: Prepared, bundles: Sequence[Bundle], split: Split | None) -> Subject:
+    """Return what is measured; the first bundle says which split that is, and what its classes are."""
+    bundle = bundles[0]
     _refuse_another_task(data, bundle)
     own = data.fingerprint == bundle.provenance.get("dataset", {}).get("fingerprint")
     if split is not None or data.declared or own:
@@ -77,12 +92,62 @@ def _choose(data: Prepared, bundle: Bundle, split: Split | None) -> Subject:
             raise DataError(f"{data.card.name}: no {name} images (there are: {there}); choose one with --split")
     else:
         samples, name = data.samples, EVERY
+    samples, notes = _unseen(data, samples, name, bundles)
     for sample in samples:
         for label in classes_of(sample, bundle.task):
             if label not in bundle.names:
                 hint = suggest(label, bundle.names)
                 raise DataError(f"{sample.where}: the model knows no class {label!r}; {hint}")
-    return Subject(data, samples, name)
+    return Subject(data, samples, name, (*notes, *(note for one in bundles for note in _doubts(data, one))))
+
+
+def _unseen(
+    data: Prepared, samples: tuple[Sample, ...], name: str, bundles: Sequence[Bundle]
+) -> tuple[tuple[Sample, ...], list[str]]:
+    """Return the samples that no model was trained or validated on, and what to say of it.
+
+    Of train and val, which are only measured where they are asked for, nothing is left out.
+    """
+    known = frozenset[bytes]().union(*(bundle.seen.known() for bundle in bundles if bundle.seen is not None))
+    seen = {sample.id for sample in data.samples if digest(data.hashes[sample.id]) in known}
+    kept = tuple(sample for sample in samples if sample.id not in seen)
+    out = len(samples) - len(kept)
+    told = f"{out} of {len(samples)} images are among those that the model was trained or validated on"
+    if name in {Split.TRAIN, Split.VAL}:
+        return samples, [f"{told}: what is measured on {name} is too good"] if out else []
+    if not kept:
+        raise DataError(
+            f"{data.card.name}: the model was trained or validated on all {out} images ({name}): none is left to"
+            " measure; give images that it has not seen"
+        )
+    notes = [f"{told}: they are left out"] if out else []
+    units = units_of(data.samples, data.hashes)
+    trained = {units[name] for name in seen}
+    kin = sum(1 for sample in kept if units[sample.id] in trained)
+    if kin:
+        notes.append(
+            f"{kin} of the {len(kept)} measured images are of groups (patients, series, cameras) of which the model has"
+            " seen other images: what is measured is too good"
+        )
+    return kept, notes
+
+
+def _doubts(data: Prepared, bundle: Bundle) -> list[str]:
+    """Return why images that a model was trained on may be measured all the same."""
+    if bundle.seen is not None:
+        if bundle.seen.complete:
+            return []
+        return [
+            "not every image that the model has seen is known (they are too many to list, or it went on from a run that"
+            " doesn't say): some may be among those measured"
+        ]
+    trained: Json = bundle.provenance.get("dataset", {})
+    if trained.get("name") != data.card.name or trained.get("fingerprint") == data.fingerprint:
+        return []
+    return [
+        f"the model was trained on {data.card.name} as it was before (fingerprints differ), and its file doesn't say on"
+        " which images: some may be among those measured; train and export it again, or measure on others"
+    ]
 
 
 def _refuse_another_task(data: Prepared, bundle: Bundle) -> None:

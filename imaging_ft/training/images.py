@@ -1,17 +1,22 @@
 """The batches that are made of images."""
 
+import mmap
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from imaging_ft.augment.recipe import Augment
 from imaging_ft.data import Images
+from imaging_ft.errors import ImagingFtError
 from imaging_ft.training.mixing import Mixer
 from imaging_ft.types import Ints, Levels
 
@@ -31,13 +36,27 @@ def clean_batches(images: Images, batch_size: int) -> Iterator[Batch]:
 
 def augmented_copies(images: Images, augment: Augment, *, copies: int, seed: int, draw: int = 0) -> Images:
     """Return `copies` augmented versions of each image; another `draw` of the same seed gives others."""
-    augmented = [
-        augment(levels, _seed(seed, _BEFORE_EPOCHS + draw + copy, index))
-        for copy in range(copies)
-        for index, levels in enumerate(images.levels)
-    ]
-    levels = np.stack(augmented) if augmented else images.levels[:0]
+    if not copies or not len(images):
+        return Images(images.levels[:0], images.targets[:0])
+    levels = np.empty((copies * len(images), *images.levels.shape[1:]), np.uint8)
+    for place in range(len(levels)):
+        copy, index = divmod(place, len(images))
+        levels[place] = augment(images.levels[index], _seed(seed, _BEFORE_EPOCHS + draw + copy, index))
     return Images(levels, np.tile(images.targets, (copies, 1)))
+
+
+def with_copies(images: Images, augment: Augment, positions: Ints, *, seed: int) -> Images:
+    """Return some of the images followed by their first augmented copies: position n + i is the copy of image i of n.
+
+    They are those of `augmented_copies`, but no other one is made.
+    """
+    indices = positions % len(images)
+    found = images.take(indices)
+    levels = np.array(found.levels)
+    for place, index in enumerate(indices.tolist()):
+        if positions[place] >= len(images):
+            levels[place] = augment(levels[place], _seed(seed, _BEFORE_EPOCHS, index))
+    return Images(levels, found.targets)
 
 
 def joined(parts: Sequence[Images]) -> Images:
@@ -87,7 +106,7 @@ class TrainingBatches:
         # One image is left out rather than sent alone through batch normalisation.
         if self.images_an_epoch > batch_size and self.images_an_epoch % batch_size == 1:
             self.images_an_epoch -= 1
-        self._source = images if replay is None else _one_after_the_other(images, replay)
+        self._source = _mapped(images) if replay is None else _one_after_the_other(_mapped(images), _mapped(replay))
         self._mixup, self._augmix = mixup, augmix
         self.augment = augment
         """May be replaced between epochs: what the next one draws by."""
@@ -102,7 +121,10 @@ class TrainingBatches:
         return min(self._batch_size, self.images_an_epoch - step * self._batch_size)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """Yield this process's share of the batches of one epoch, from a step on; it may be empty in the last one."""
+        """Yield this process's share of the batches of one epoch, from a step on; it may be empty in the last one.
+
+        Raises ConfigError where the augmentation does, in whichever process.
+        """
         shares = [
             [(number, index) for index in batch[self._share.rank :: self._share.size]]
             for batch in self._order(number)[start:]
@@ -112,6 +134,8 @@ class TrainingBatches:
             _Samples(mixer, self._seed),
             batch_sampler=_Listed([share for share in shares if share]),
             num_workers=self._workers,
+            collate_fn=_collated,
+            worker_init_fn=_begin_worker if self._workers else None,
             # The loader's own draws would otherwise move torch's generator, which dropout draws from.
             generator=torch.Generator(),
         )
@@ -120,6 +144,12 @@ class TrainingBatches:
             asked = time.perf_counter()
             batch = next(batches) if share else self._nothing()
             self.waited += time.perf_counter() - asked
+            if isinstance(batch, ImagingFtError):
+                # Each worker answers in turn: one that still starts when the loader goes would end with a traceback.
+                with suppress(RuntimeError):
+                    for _ in zip(range(self._workers - 1), batches, strict=False):
+                        pass
+                raise batch
             yield batch
 
     def _order(self, number: int) -> list[list[int]]:
@@ -144,6 +174,47 @@ def _one_after_the_other(first: Images, second: Images) -> Images:
     """Return two sets of images as one that is only ever asked for single images."""
     levels: Any = _Joined(first.levels, second.levels)
     return Images(levels, np.concatenate([first.targets, second.targets]))
+
+
+def _mapped(images: Images) -> Images:
+    """Return images that a worker process is not sent where they lie in a memory-mapped file."""
+    # A part of a file (its base is another array) has no path of its own.
+    if not isinstance(images.levels, np.memmap) or not isinstance(images.levels.base, mmap.mmap):
+        return images
+    levels: Any = _Mapped(images.levels)
+    return Images(levels, images.targets)
+
+
+class _Mapped:
+    """A memory-mapped file of images, which a worker process that isn't forked opens by its path."""
+
+    def __init__(self, levels: Levels) -> None:
+        self._levels = levels
+        self.shape = levels.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> Levels:
+        return self._levels[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = _file_of(self._levels)
+        return (np.array, (np.asarray(self._levels),)) if path is None else (_reopened, (path,))
+
+
+def _reopened(path: Path) -> _Mapped:
+    return _Mapped(np.load(path, mmap_mode="r"))
+
+
+def _file_of(levels: Any) -> Path | None:
+    """Return the file that holds an array, or None where it's gone or is another by now."""
+    path = Path(levels.filename)
+    try:
+        stored = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return path if stored.shape == levels.shape and stored.dtype == levels.dtype else None
 
 
 class _Joined:
@@ -173,15 +244,27 @@ class _Listed(Sampler[list[tuple[int, int]]]):
         return len(self._batches)
 
 
-class _Samples(Dataset[tuple[Tensor, Tensor]]):
+class _Samples(Dataset[tuple[Tensor, Tensor] | ImagingFtError]):
     def __init__(self, mixer: Mixer, seed: int) -> None:
         self._mixer = mixer
         self._seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | ImagingFtError:
         epoch, index = key
-        levels, target = self._mixer(index, _seed(self._seed, epoch, index))
+        try:
+            levels, target = self._mixer(index, _seed(self._seed, epoch, index))
+        except ImagingFtError as error:
+            return error  # raised in a worker, its message would be the whole traceback
         return _to_tensor(levels[np.newaxis])[0], torch.from_numpy(target)
+
+
+def _collated(samples: Sequence[tuple[Tensor, Tensor] | ImagingFtError]) -> Any:
+    """Return samples as a batch, or the first failure among them."""
+    return next((one for one in samples if isinstance(one, ImagingFtError)), None) or default_collate(list(samples))
+
+
+def _begin_worker(_number: int) -> None:
+    cv2.setNumThreads(1)  # as in the process that trains; only a forked one knows of it
 
 
 def _seed(seed: int, epoch: int, index: int) -> int:
@@ -194,6 +277,6 @@ def _to_tensor(levels: Levels) -> Tensor:
     return torch.from_numpy(np.array(levels.transpose(0, 3, 1, 2), order="C"))
 
 
-def shuffled(images: Images, seed: int) -> Ints:
+def shuffled(count: int, seed: int) -> Ints:
     """Return a seeded order of images: where statistics are taken over batches, none is then of one class."""
-    return np.random.default_rng(seed).permutation(len(images))
+    return np.random.default_rng(seed).permutation(count)

@@ -11,11 +11,12 @@ from pathlib import Path
 from imaging_ft import __version__
 from imaging_ft.augment.conditions import usual
 from imaging_ft.augment.recipe import Recipe
-from imaging_ft.bundle import file_sha256
+from imaging_ft.bundle import Seen, file_sha256
 from imaging_ft.config import to_yaml
 from imaging_ft.data import Prepared
 from imaging_ft.models.earlier import WEIGHTS, practised
 from imaging_ft.models.factory import NONE, PRETRAINED
+from imaging_ft.training.seen import seen_before
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.types import Json, Split
 
@@ -40,6 +41,8 @@ class Origin:
     sha256: str
     practised: tuple[str, ...]
     """The conditions that an earlier run had met; of weights that are no run's, none is known."""
+    seen: Seen | None
+    """The images that an earlier run had seen; None of weights that are no run's."""
 
 
 def origin_of(settings: TrainSettings) -> Origin | None:
@@ -51,7 +54,8 @@ def origin_of(settings: TrainSettings) -> Origin | None:
     if start in {PRETRAINED, NONE}:
         return None
     path = Path(start)
-    return Origin(path.name, file_sha256(path / WEIGHTS if path.is_dir() else path), tuple(practised(path)))
+    file = path / WEIGHTS if path.is_dir() else path
+    return Origin(path.name, file_sha256(file), tuple(practised(path)), seen_before(path))
 
 
 def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe, origin: Origin | None, focus: Json) -> Json:

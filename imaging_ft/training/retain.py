@@ -20,6 +20,8 @@ class Retained:
 
     name: str
     fingerprint: str
+    hashes: frozenset[str]
+    """The SHA-256 of the files of `train` and `val`."""
     train: Images
     """What is replayed."""
     val: Images
@@ -84,7 +86,8 @@ def load_retained(
     if not decides(val.targets, task=data.card.task):
         raise DataError(f"{where}: no class has val images both with and without it, so no accuracy can be held")
     said = test if len(test) and decides(test.targets, task=data.card.task) else None
-    return Retained(earlier.card.name, earlier.fingerprint, train, val, said, data.card.task)
+    hashes = frozenset(earlier.hashes[sample.id] for sample in (*kept[Split.TRAIN], *kept[Split.VAL]))
+    return Retained(earlier.card.name, earlier.fingerprint, hashes, train, val, said, data.card.task)
 
 
 def _apart(earlier: Prepared, split: Split, data: Prepared) -> tuple[Sample, ...]:

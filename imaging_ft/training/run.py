@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from imaging_ft.bundle import Threshold, VectorScaling, check_decision
+from imaging_ft.bundle import Seen, Threshold, VectorScaling, check_decision
 from imaging_ft.config import Frozen, reason
 from imaging_ft.errors import RunError
 from imaging_ft.models.factory import NONE, Classifier, create
@@ -52,6 +52,8 @@ class ModelInfo(Frozen):
     metrics: Json
     """What the model reached on validation."""
     provenance: Json
+    seen: Seen | None = None
+    """The images that it was trained or validated on; null in a run from before they were recorded."""
     intended_use: str | None = None
 
     @model_validator(mode="after")

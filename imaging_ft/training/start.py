@@ -10,16 +10,19 @@ from torch import Tensor
 from imaging_ft.data import Images
 from imaging_ft.models.features import Features, embed
 from imaging_ft.training.batchnorm import norms, reestimate
-from imaging_ft.training.images import augmented_copies, clean_batches, joined, shuffled
+from imaging_ft.training.images import augmented_copies, clean_batches, joined, shuffled, with_copies
 from imaging_ft.training.job import Job
-from imaging_ft.training.judge import Judged
+from imaging_ft.training.judge import Judged, spread
 from imaging_ft.training.probe import Probe, fit_probe
-from imaging_ft.types import Floats, Json, Task
+from imaging_ft.types import Ints, Json, Task
 
 PROBE_IMAGES = 2000
 """The probe sees augmented copies of the training images, about so many in all …"""
 MAX_COPIES = 4
 """… but at least one and at most this many of each."""
+PROBE_POOL = 20_000
+"""Of more training images than this, it sees only so many, spread over the classes: with a copy of each they take 3 GB
+at 160×160×3, and a head of a few thousand weights a class has enough of them."""
 STATISTICS_IMAGES = 4000
 """Statistics are re-estimated on at most so many images, clean and augmented."""
 FAR = 0.5
@@ -68,7 +71,8 @@ def starts(job: Job) -> list[Candidate]:
     (fine-tuning sees nothing else), and an earlier run's head competes where it fits.
     """
     if job.from_scratch:
-        _reestimate(job)
+        order = _for_statistics(len(job.train) * (2 if job.recipe.transforms else 1), job)
+        _reestimate(job, with_copies(job.train, job.augment(), order, seed=job.settings.seed))
         found = Start(job.judge(job.engine, job.model), "reestimated", far=True, head="random")
         return [Candidate(found, copy.deepcopy(job.model.state_dict()))]
     if job.retained is not None:
@@ -93,6 +97,19 @@ def copies_of(images: Images, job: Job, *, about: int) -> int:
     return min(MAX_COPIES, max(1, about // len(images))) if job.recipe.transforms else 0
 
 
+def probed(images: Images, *, seed: int) -> Images:
+    """Return the training images that the probe sees: all, or of very many a seeded share of each class.
+
+    Whatever an image of the whole shows, one of these shows as well.
+    """
+    if len(images) <= PROBE_POOL:
+        return images
+    chosen = spread(images, PROBE_POOL, seed=seed)
+    shown = images.targets[chosen].any(axis=0)
+    lacking = [int(images.targets[:, one].argmax()) for one in np.flatnonzero(~shown)]  # of a multi-label task, rare
+    return images.take(np.union1d(chosen, np.array(lacking, np.int64)))
+
+
 def _kinds(job: Job) -> list[str]:
     """Return the kinds of statistics to probe under."""
     if not norms(job.model):
@@ -103,13 +120,13 @@ def _kinds(job: Job) -> list[str]:
 
 def _candidates(job: Job) -> Iterator[Start]:
     """Yield each start; the model is left as it says until the next one."""
-    copies = copies_of(job.train, job, about=PROBE_IMAGES)
-    changed = augmented_copies(job.train, job.augment(), copies=copies, seed=job.settings.seed)
-    every = joined([job.train, changed])
+    pool = probed(job.train, seed=job.settings.seed)
+    copies = copies_of(pool, job, about=PROBE_IMAGES)
+    every = joined([pool, augmented_copies(pool, job.augment(), copies=copies, seed=job.settings.seed)])
     given = copy.deepcopy(job.model.head.state_dict())
     for kind in _kinds(job):
         if kind == "reestimated":
-            _reestimate(job, every)
+            _reestimate(job, every.take(_for_statistics(min(len(every), 2 * len(pool)), job)))
         if job.earlier_head:
             job.model.head.load_state_dict(given)  # the last kind's probe stands there otherwise
             yield Start(job.judge(job.engine, job.model), kind, far=False, head="earlier run")
@@ -117,9 +134,9 @@ def _candidates(job: Job) -> Iterator[Start]:
         fitted = None
         if job.team.leads:
             fitted = fit_probe(
-                features,
+                features.astype(np.float64),
                 every.targets,
-                val_features,
+                val_features.astype(np.float64),
                 job.judge.images.targets,
                 job.judge.of_logits,
                 task=job.task,
@@ -130,21 +147,19 @@ def _candidates(job: Job) -> Iterator[Start]:
         yield Start(probe.judged, kind, far=False, head="probe", strength=probe.strength)
 
 
-def _reestimate(job: Job, every: Images | None = None) -> None:
-    """Re-estimate statistics on training images, clean and augmented, in mixed order; every process does the same."""
-    if every is None:
-        copies = copies_of(job.train, job, about=0)
-        changed = augmented_copies(job.train, job.augment(), copies=copies, seed=job.settings.seed)
-        every = joined([job.train, changed])
-    once = min(len(every), 2 * len(job.train))
-    order = shuffled(Images(every.levels[:once], every.targets[:once]), job.settings.seed)[:STATISTICS_IMAGES]
+def _for_statistics(count: int, job: Job) -> Ints:
+    """Return which of so many images statistics are taken over, in mixed order; none is alone in the last batch."""
+    order = shuffled(count, job.settings.seed)[:STATISTICS_IMAGES]
     size = job.settings.batch_size
-    if len(order) > size and len(order) % size == 1:
-        order = order[:-1]
-    reestimate(job.engine, job.model, clean_batches(every.take(order), size))
+    return order[:-1] if len(order) > size and len(order) % size == 1 else order
 
 
-def _features(job: Job, images: Images) -> Floats:
+def _reestimate(job: Job, images: Images) -> None:
+    """Re-estimate statistics on training images, clean and augmented, in their order; every process does the same."""
+    reestimate(job.engine, job.model, clean_batches(images, job.settings.batch_size))
+
+
+def _features(job: Job, images: Images) -> Features:
     """Return features [n, features] of images in the run's precision, from the cache on disk where it holds them."""
 
     def compute() -> Features:
@@ -152,9 +167,9 @@ def _features(job: Job, images: Images) -> Floats:
         return found.astype(np.float32)
 
     if job.team.size > 1:
-        return compute().astype(np.float64)
+        return compute()
     device = job.engine.fabric.device.type
-    return embed(job.model, images.levels, device=device, form=job.engine.mode, compute=compute).astype(np.float64)
+    return embed(job.model, images.levels, device=device, form=job.engine.mode, compute=compute)
 
 
 def _is_far(found: Judged, job: Job) -> bool:

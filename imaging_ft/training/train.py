@@ -18,6 +18,7 @@ from imaging_ft.training.loop import Loop, Progress
 from imaging_ft.training.plot import write_history_plot
 from imaging_ft.training.provenance import provenance
 from imaging_ft.training.run import ModelInfo, RunFolder
+from imaging_ft.training.seen import seen_by
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.setup import Opened, open_job
 from imaging_ft.training.start import Candidate, Start, starts
@@ -206,6 +207,7 @@ def _finish(opened: Opened, job: Job, finished: Finished, clock: Clock) -> Json:
         thresholds=thresholds,
         metrics=summary["validation"],
         provenance=provenance(settings, job.data, job.recipe, job.origin, job.focus),
+        seen=seen_by(job.data, job.retained, job.origin.seen if job.origin else None),
         intended_use=job.data.card.intended_use,
     )
     job.run.write_model(model.cpu(), info)

@@ -67,6 +67,7 @@ def test_inspect_tells_a_person_what_the_file_says_of_itself(model: Path) -> Non
     assert told["graph"][0] == "fp32, opset 18, for server-cpu"
     assert any(re.fullmatch(r"balanced_accuracy  [01]\.\d{3}", line) for line in told["validation"])
     assert told["parity"][0] == "100.00% of 18 images as trained (CPUExecutionProvider)"
+    assert told["seen"] == ["126 different images, listed by digest"]
     for name in ("calibration", "golden sample", "made", "backbone", "data set", "fingerprint", "intended use"):
         assert told[name], name
 
@@ -75,6 +76,7 @@ def test_inspect_gives_a_script_the_metadata_and_the_files_facts(model: Path) ->
     done = run("inspect", model, "--json")
     found = json.loads(done.stdout)
     jsonschema.validate(found["bundle"], json.loads(bundle_schema()))
+    assert found["bundle"]["seen"] == {"images": 126, "digests": "", "complete": True}, "no megabyte of digests"
     assert found["file"]["bytes"] == model.stat().st_size
     assert (found["file"]["checksum"], found["file"]["signed"], found["file"]["opset"]) == ("agrees", False, 18)
     assert found["file"]["inputs"] == [

@@ -24,6 +24,7 @@ from imaging_ft.report.measure import measure
 from imaging_ft.report.result import Cell, Report, json_schema
 from imaging_ft.report.write import FILES, to_csv, write_report
 from imaging_ft.types import Split, T
+from tests.conftest import write_dataset
 
 if TYPE_CHECKING:
     from conftest import Exported
@@ -184,7 +185,9 @@ def test_another_split_can_be_measured(runner: Runner, exported: "Exported") -> 
 def test_images_from_elsewhere_without_splits_are_measured_whole(
     runner: Runner, exported: "Exported", tmp_path: Path
 ) -> None:
-    manifest = rewritten(exported, tmp_path / "elsewhere.csv", split=None)
+    write_dataset(tmp_path, groups=16, per_group=3, seed=1)
+    manifest = tmp_path / "elsewhere.csv"
+    pl.read_csv(tmp_path / "manifest.csv", infer_schema=False).drop("split").write_csv(manifest)
     suite = tmp_path / "small.yaml"
     suite.write_text("name: small\nconditions: [roll]\nseverities: [5]\n")
     found = measure(runner, str(manifest), suite=str(suite)).report
@@ -209,7 +212,7 @@ def test_the_data_that_was_trained_on_is_measured_on_its_test_part_alone(exporte
     runner = Runner.open(exported.model, device=Device.CPU)
     dataset = {**runner.bundle.provenance["dataset"], "fingerprint": data.fingerprint, "split_seed": 0}
     provenance = {**runner.bundle.provenance, "dataset": dataset}
-    runner.bundle = runner.bundle.model_copy(update={"provenance": provenance})
+    runner.bundle = runner.bundle.model_copy(update={"provenance": provenance, "seen": None})
     found = measure(runner, str(manifest)).report
     assert (found.dataset.split, found.dataset.n) == ("test", len(data.of(Split.TEST)))
     assert found.dataset.n < len(data.samples)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from imaging_ft.bundle import digest
 from imaging_ft.data import prepare
 from imaging_ft.errors import ConfigError, DataError, ImagingFtError, RunError
+from imaging_ft.training.seen import seen_by
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.setup import open_job
 from imaging_ft.training.train import train
@@ -165,6 +167,9 @@ def test_retained_images_that_stand_on_the_other_side_are_left_out(run: Path, tm
     assert job.retained is not None
     assert job.retained.test is not None
     assert [len(images) for images in (job.retained.train, job.retained.val, job.retained.test)] == [12, 9, 12]
+    known = seen_by(job.data, job.retained, None).known()
+    assert len(job.retained.hashes) == 21, "what is replayed and what is held"
+    assert {digest(found) for found in job.retained.hashes} <= known
     assert any("retain old: 9 images left out that stand on the other side in new" in line for line in said)
 
 

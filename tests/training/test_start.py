@@ -3,14 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from imaging_ft.augment.recipe import load_recipe
+from imaging_ft.data import Images
 from imaging_ft.models.earlier import load_run
 from imaging_ft.models.factory import create
+from imaging_ft.training import start
 from imaging_ft.training.checkpoint import read_checkpoint
+from imaging_ft.training.images import augmented_copies, joined, with_copies
 from imaging_ft.training.run import save_weights
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.setup import open_job
@@ -103,3 +108,63 @@ def test_going_on_with_other_labels_keeps_what_both_know(dataset: str, tmp_path:
     assert summary["probe"]["head"] == "probe", "a head that lacks a class does not compete"
     run = load_file(tmp_path / "run" / "model.safetensors")
     assert all(run[f"backbone.{name}"].equal(value) for name, value in earlier.backbone.items() if value.ndim > 1)
+
+
+def many(counts: dict[int, int], *, classes: int) -> Images:
+    """Return small random images, so many of each class; class -1 shows classes 0 and 1."""
+    targets = np.zeros((sum(counts.values()), classes), np.float32)
+    for row, label in enumerate(np.repeat(list(counts), list(counts.values())).tolist()):
+        targets[row, [0, 1] if label < 0 else [label]] = 1
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (len(targets), 16, 16, 1), dtype=np.uint8)
+    order = rng.permutation(len(targets))
+    return Images(levels[order], targets[order])
+
+
+def test_of_very_many_images_the_probe_sees_a_share_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = many({0: 600, 1: 300, 2: 100}, classes=3)
+    assert start.probed(images, seed=0) is images, "so few are all seen"
+    monkeypatch.setattr(start, "PROBE_POOL", 100)
+    found = start.probed(images, seed=0)
+    assert found.targets.sum(axis=0).tolist() == [60, 30, 10]
+    assert np.array_equal(found.levels, start.probed(images, seed=0).levels)
+    assert not np.array_equal(found.levels, start.probed(images, seed=1).levels)
+
+
+def test_a_label_that_few_images_show_among_others_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = many({0: 499, -1: 1}, classes=2)
+    monkeypatch.setattr(start, "PROBE_POOL", 10)
+    assert start.probed(images, seed=0).targets.sum(axis=0).tolist() == [11, 1]
+
+
+def test_the_probe_copies_no_more_images_than_its_pool(
+    dataset: str, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, Any]] = []
+    fit = start.fit_probe
+
+    def fitted(features: Any, targets: Any, *arguments: Any, **options: Any) -> Any:
+        sizes.append((len(targets), features.dtype))
+        return fit(features, targets, *arguments, **options)
+
+    monkeypatch.setattr(start, "PROBE_POOL", 15)
+    monkeypatch.setattr(start, "fit_probe", fitted)
+    values: Json = {"model": "test_resnet", "weights": weights, "epochs": 0, "augmentation": "camera"}
+    train(dataset, tmp_path / "run", settings(**values))
+    assert sizes == [(15 * (1 + start.MAX_COPIES), np.float64)] * 2
+
+
+def test_statistics_augment_only_the_images_they_are_taken_over() -> None:
+    images = many({0: 20, 1: 20}, classes=2)
+    augment, made = load_recipe("camera").build(), list[int]()
+
+    def counted(levels: Any, seed: int) -> Any:
+        made.append(seed)
+        return augment(levels, seed)
+
+    whole = joined([images, augmented_copies(images, augment, copies=1, seed=4)])
+    positions = np.array([77, 3, 41, 40, 39])
+    found = with_copies(images, counted, positions, seed=4)
+    assert np.array_equal(found.levels, whole.take(positions).levels)
+    assert np.array_equal(found.targets, whole.take(positions).targets)
+    assert len(made) == 3
