@@ -80,7 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     folder = tmp_path_factory.mktemp("trained")
     dataset = write_dataset(folder / "data", groups=16, per_group=3)
-    settings = TrainSettings(epochs=2, size=64, precision="fp32", batch_norm="trained", augmentation="camera")
+    settings = TrainSettings(epochs=2, size=64, precision="fp32", batch_norm="trained", augmentation="radiograph")
     train(str(dataset), folder / "run", settings)
     return Trained(folder / "run", dataset)
 

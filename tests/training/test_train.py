@@ -62,7 +62,7 @@ def test_the_files_of_a_run_can_be_read_by_whoever_may_read_the_folder(trained: 
 def test_config_yaml_gives_the_same_settings_again(trained: Trained) -> None:
     settings = TrainSettings.from_yaml(trained.run / "config.yaml")
     assert settings.model_dump(mode="json") == read_yaml(trained.run / "config.yaml")
-    assert (settings.epochs, settings.size, settings.augmentation) == (2, 64, "camera")
+    assert (settings.epochs, settings.size, settings.augmentation) == (2, 64, "radiograph")
 
 
 def test_history_has_the_probe_and_a_row_for_each_epoch(trained: Trained) -> None:
