@@ -16,7 +16,6 @@ import numpy as np
 
 from imaging_ft import catalog
 from imaging_ft.augment import steer
-from imaging_ft.augment.conditions import load_suite
 from imaging_ft.augment.quiet import A
 from imaging_ft.augment.transforms import transform, why
 from imaging_ft.config import Frozen
@@ -33,7 +32,7 @@ class Recipe(Frozen):
     name: str
     title: str = ""
     conditions: str | None = None
-    """The condition suite that measures what this recipe trains for; null: by the images' channels."""
+    """The built-in suite that measures what this recipe trains for; null: by the images' channels."""
     transforms: tuple[dict[str, dict[str, Any]], ...] = ()
 
     def build(
@@ -115,8 +114,10 @@ def load_recipe(name: str) -> Recipe:
     recipe = Recipe.from_yaml(path)
     try:
         recipe.build()
-        if recipe.conditions is not None:
-            load_suite(recipe.conditions)
+        suites = catalog.names("augmentations/conditions")
+        if recipe.conditions is not None and recipe.conditions not in suites:
+            known = catalog.suggest(recipe.conditions, suites)
+            raise ConfigError(f"conditions: no built-in suite {recipe.conditions!r}; {known}")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return recipe

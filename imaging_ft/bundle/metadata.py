@@ -118,6 +118,10 @@ class Bundle(Frozen):
         )
         return self
 
+    def brief(self) -> "Bundle":
+        """Return it without the digests of the images that were seen, for what is shown or served."""
+        return self.model_copy(update={"seen": self.seen.brief() if self.seen else None})
+
     @property
     def names(self) -> list[str]:
         """The classes' names in the order of the outputs."""

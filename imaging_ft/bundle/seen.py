@@ -23,12 +23,13 @@ class Seen(Frozen):
     """The first 6 bytes of each file's SHA-256, sorted, one after the other, as base64 (8 characters an image); empty
     where there are more than 250,000."""
     complete: bool = True
-    """Whether that is all: false where there are too many to list, or where the model went on from a run that doesn't
-    say what it had seen."""
+    """Whether `digests` lists all: false where there are too many, where it was left out, or where the model started
+    from a run or a file of weights that doesn't say what it had seen."""
 
     @model_validator(mode="after")
     def _digests_fit(self) -> Self:
-        if self.digests and len(base64.b64decode(self.digests, validate=True)) != BYTES * self.images:
+        listed = len(base64.b64decode(self.digests, validate=True))
+        if listed % BYTES or listed > BYTES * self.images or (self.complete and listed < BYTES * self.images):
             raise ValueError(f"the digests of seen images are not {BYTES} bytes for each of {self.images}")
         return self
 
@@ -38,10 +39,11 @@ class Seen(Frozen):
         before = list(earlier)
         found = {digest(sha256) for sha256 in hashes}.union(*(one.known() for one in before))
         complete = complete and all(one.complete for one in before)
+        images = max(len(found), *(one.images for one in before), 0)
         if len(found) > MOST:
-            return cls(images=len(found), complete=False)
+            return cls(images=images, complete=False)
         listed = base64.b64encode(b"".join(sorted(found))).decode("ascii")
-        return cls(images=len(found), digests=listed, complete=complete)
+        return cls(images=images, digests=listed, complete=complete)
 
     def known(self) -> frozenset[bytes]:
         """Return the digests that are listed, to be looked up by `digest`."""
@@ -50,7 +52,7 @@ class Seen(Frozen):
 
     def brief(self) -> "Seen":
         """Return it without the digests, for what is shown or served: who has a file could look it up in them."""
-        return self.model_copy(update={"digests": ""})
+        return Seen(images=self.images, complete=not self.images)
 
 
 def digest(sha256: str) -> bytes:

@@ -36,6 +36,9 @@ def export(
             "--saliency/--no-saliency", help="Also give the class activation map.", show_default="the target's"
         ),
     ] = None,
+    digests: Annotated[
+        bool, typer.Option("--digests/--no-digests", help="List the images it has seen, which reports leave out.")
+    ] = True,
     triton: Annotated[
         Path | None,
         typer.Option(
@@ -72,6 +75,7 @@ def export(
         max_drop=max_drop,
         embedding=embedding,
         saliency=saliency,
+        digests=digests,
         triton=triton,
         monai_bundle=monai_bundle,
         track=progress(),
@@ -79,7 +83,7 @@ def export(
     )
     bundle = exported.bundle
     if as_json:
-        show_json(bundle.model_dump(mode="json", by_alias=True))
+        show_json(bundle.brief().model_dump(mode="json", by_alias=True))
         return
     parity = bundle.parity
     print(

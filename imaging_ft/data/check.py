@@ -53,10 +53,12 @@ def hash_files(samples: tuple[Sample, ...], track: Track) -> Hashed:
 def decode_files(samples: tuple[Sample, ...], declared: ImageFormat | None, track: Track) -> Decoded:
     """Decode every image and return what they are; one that can't be read is a problem.
 
-    So is an 8-bit one where the card's window is of 16-bit values: its full scale is 65535 there, and nearly all of
-    it would lie above the window.
+    So is an 8-bit one where the card's window ends below half of the 16-bit scale: its own full scale is 65535 there,
+    and more than half of it would lie above the window.
     """
     window = declared.window if declared and declared.bits == 16 else None
+    if window is not None and window[1] >= 2**15:
+        window = None
     problems: list[Problem] = []
     sizes: list[tuple[int, int]] = []
     channels: Counter[int] = Counter()

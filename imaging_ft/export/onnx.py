@@ -53,6 +53,7 @@ def export_run(
     precision: Precision | None = None,
     max_drop: float = MAX_DROP,
     embedding: bool = False,
+    digests: bool = True,
     saliency: bool | None = None,
     triton: Path | None = None,
     monai_bundle: Path | None = None,
@@ -63,9 +64,10 @@ def export_run(
 
     The file is written only if it agrees with the trained model on every validation image (`check_parity`), and, in a
     lower precision than float32, if no cell of the data set's condition suite loses more than `max_drop`
-    (`precision.lower`). `data` names the data set where it has moved since the training; `precision` and `saliency` are
-    the target's where they are None. `triton` and `monai_bundle` are folders for a model repository and a MONAI bundle
-    under the file's name. Raises ParityError, PrecisionError, InputError, ConfigError, RunError, DataError.
+    (`precision.lower`). Without `digests` it doesn't list the images that the model has seen. `data` names the data set
+    where it has moved since the training; `precision` and `saliency` are the target's where they are None. `triton` and
+    `monai_bundle` are folders for a model repository and a MONAI bundle under the file's name. Raises ParityError,
+    PrecisionError, InputError, ConfigError, RunError, DataError.
     """
     if out.suffix != ".onnx":
         raise InputError(f"{out}: the file's name should end in .onnx")
@@ -75,6 +77,8 @@ def export_run(
     further.check(made_for)
     run = RunFolder.open(run_path)
     model, info = run.read_model()
+    if info.seen is not None and not digests:
+        info = info.model_copy(update={"seen": info.seen.brief()})
     validation = validation_images(run, info, data=data, track=track)
     bundle, graph = assemble(
         model,

@@ -235,7 +235,7 @@ def _models(
         "ensemble_scheduling": {"step": steps},
         "parameters": _map({PREFIX + key: {"string_value": metadata[PREFIX + key]} for key in FOR_CLIENTS}),
     }
-    whole = json.dumps(bundle.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"
+    whole = json.dumps(bundle.brief().model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"
     file, warmup, of = f"{version}/{_FILE}", f"warmup/{_GOLDEN}", f"of imaging_ft's model {name}"
     pre_files = {warmup: image.tobytes(), file: parts.pre.SerializeToString()}
     cls_files = {warmup: levels.tobytes(), _LABELS: labels, file: parts.cls.SerializeToString()}

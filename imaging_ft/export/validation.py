@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imaging_ft.augment.conditions import usual
+from imaging_ft.augment.conditions import usual_suite
 from imaging_ft.data import Prepared, Sample, prepare
 from imaging_ft.data.folds import folds
 from imaging_ft.data.images import targets
@@ -72,7 +72,7 @@ def validation_images(run: RunFolder, info: ModelInfo, *, data: str | None, trac
         samples,
         [conform(read_image(sample.path), info.input) for sample in samples],
         targets(samples, list(info.labels), info.task) > 0,
-        prepared.card.conditions or info.provenance.get("conditions") or usual(info.input.channels),
+        prepared.card.conditions or info.provenance.get("conditions") or usual_suite(info.input.channels),
         _training(split.of(Split.TRAIN), info),
     )
 

@@ -46,8 +46,6 @@ class About:
 
         What may be a megabyte is left out: the digests of the images that the model has seen.
         """
-        seen = self.bundle.seen
-        shortened = self.bundle.model_copy(update={"seen": seen.brief() if seen else None})
         shown: Json = {
             "name": self.file.path.name,
             "bytes": len(self.file.data),
@@ -59,7 +57,7 @@ class About:
             "inputs": [_plain(tensor) for tensor in self.inputs],
             "outputs": [_plain(tensor) for tensor in self.outputs],
         }
-        return {"file": shown, "bundle": shortened.model_dump(mode="json", by_alias=True)}
+        return {"file": shown, "bundle": self.bundle.brief().model_dump(mode="json", by_alias=True)}
 
     def warning(self) -> str | None:
         """Return why the file is doubtful, if its checksum makes it so."""

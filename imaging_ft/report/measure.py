@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from imaging_ft.augment.conditions import Setting, Suite, load_suite, usual
+from imaging_ft.augment.conditions import Setting, Suite, load_suite, usual_suite
 from imaging_ft.bundle import Bundle
 from imaging_ft.catalog import suggest
 from imaging_ft.data import Prepared
@@ -182,7 +182,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 def _suite(data: Prepared, bundle: Bundle, named: str | None, *, severities: Sequence[int] | None, fast: bool) -> Suite:
     trained_for = bundle.provenance.get("conditions")
-    suite = load_suite(named or data.card.conditions or trained_for or usual(bundle.input.channels))
+    suite = load_suite(named or data.card.conditions or trained_for or usual_suite(bundle.input.channels))
     values = suite.model_dump()
     if fast:
         values |= {"severities": FAST, "grid": None}

@@ -19,6 +19,9 @@ EVERY = "all"
 """The split's name where every image is measured."""
 
 
+_WHO = ("the model", "the model that it is held against")
+
+
 @dataclass(frozen=True)
 class Subject:
     """The images that are measured."""
@@ -93,12 +96,13 @@ def _choose(data: Prepared, bundles: Sequence[Bundle], split: Split | None) -> S
     else:
         samples, name = data.samples, EVERY
     samples, notes = _unseen(data, samples, name, bundles)
+    doubts = [note for one, who in zip(bundles, _WHO, strict=False) for note in _doubts(data, one, who)]
     for sample in samples:
         for label in classes_of(sample, bundle.task):
             if label not in bundle.names:
                 hint = suggest(label, bundle.names)
                 raise DataError(f"{sample.where}: the model knows no class {label!r}; {hint}")
-    return Subject(data, samples, name, (*notes, *(note for one in bundles for note in _doubts(data, one))))
+    return Subject(data, samples, name, (*notes, *doubts))
 
 
 def _unseen(
@@ -108,44 +112,48 @@ def _unseen(
 
     Of train and val, which are only measured where they are asked for, nothing is left out.
     """
-    known = frozenset[bytes]().union(*(bundle.seen.known() for bundle in bundles if bundle.seen is not None))
-    seen = {sample.id for sample in data.samples if digest(data.hashes[sample.id]) in known}
-    kept = tuple(sample for sample in samples if sample.id not in seen)
-    out = len(samples) - len(kept)
-    told = f"{out} of {len(samples)} images are among those that the model was trained or validated on"
+    seen: set[str] = set()
+    notes: list[str] = []
+    for bundle, who in zip(bundles, _WHO, strict=False):
+        known = bundle.seen.known() if bundle.seen is not None else frozenset[bytes]()
+        met = {sample.id for sample in data.samples if digest(data.hashes[sample.id]) in known}
+        count = sum(1 for sample in samples if sample.id in met)
+        if count:
+            notes.append(f"{count} of {len(samples)} images are among those that {who} was trained or validated on")
+        seen |= met
     if name in {Split.TRAIN, Split.VAL}:
-        return samples, [f"{told}: what is measured on {name} is too good"] if out else []
+        return samples, [f"{note}: what is measured on {name} is too good" for note in notes]
+    kept = tuple(sample for sample in samples if sample.id not in seen)
     if not kept:
         raise DataError(
-            f"{data.card.name}: the model was trained or validated on all {out} images ({name}): none is left to"
-            " measure; give images that it has not seen"
+            f"{data.card.name}: {'; '.join(notes)}: none is left to measure ({name}); give images that were not seen"
         )
-    notes = [f"{told}: they are left out"] if out else []
+    notes = [f"{note}: they are left out" for note in notes]
     units = units_of(data.samples, data.hashes)
     trained = {units[name] for name in seen}
     kin = sum(1 for sample in kept if units[sample.id] in trained)
     if kin:
         notes.append(
-            f"{kin} of the {len(kept)} measured images are of groups (patients, series, cameras) of which the model has"
-            " seen other images: what is measured is too good"
+            f"{kin} of the {len(kept)} measured images are of groups (patients, series, cameras) of which other images"
+            " were seen in training: what is measured is too good"
         )
     return kept, notes
 
 
-def _doubts(data: Prepared, bundle: Bundle) -> list[str]:
+def _doubts(data: Prepared, bundle: Bundle, who: str) -> list[str]:
     """Return why images that a model was trained on may be measured all the same."""
     if bundle.seen is not None:
         if bundle.seen.complete:
             return []
         return [
-            "not every image that the model has seen is known (they are too many to list, or it went on from a run that"
-            " doesn't say): some may be among those measured"
+            f"not every image that {who} has seen is known (they are too many to list, were left out, or it started"
+            " from a run or weights that don't say): some may be among those measured"
         ]
     trained: Json = bundle.provenance.get("dataset", {})
     if trained.get("name") != data.card.name or trained.get("fingerprint") == data.fingerprint:
         return []
     return [
-        f"the model was trained on {data.card.name} as it was before (fingerprints differ), and its file doesn't say on"
+        f"{who} was trained on {data.card.name} as it was before (fingerprints differ), and its file doesn't say on"
         " which images: some may be among those measured; train and export it again, or measure on others"
     ]
 

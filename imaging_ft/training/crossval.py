@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from imaging_ft.errors import RunError
+from imaging_ft.training.checks import refuse_own_input
 from imaging_ft.training.job import Say
-from imaging_ft.training.run import plain, write_text
+from imaging_ft.training.run import RunFolder, plain, write_text
 from imaging_ft.training.settings import TrainSettings, resumed_settings
 from imaging_ft.training.team import is_lead
 from imaging_ft.types import Json, Track
@@ -41,6 +42,10 @@ def cross_validate(
     if (out / "config.yaml").exists():
         raise RunError(f"{out}: already holds a run; choose another --out for the folds")
     each = [_of_fold(out, settings, fold, resume=resume) for fold in range(1, count + 1)]
+    if is_lead():  # what would be refused at a later fold is refused before the first one
+        refuse_own_input(out, settings)
+        for fold in range(1, count + 1):
+            RunFolder.check_free(out / f"fold_{fold}", overwrite=overwrite or resume)
     runs: list[Json] = []
     for fold, asked in enumerate(each, 1):
         path = out / f"fold_{fold}"

@@ -1,6 +1,7 @@
 """The batches that are made of images."""
 
 import mmap
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -265,6 +266,7 @@ def _collated(samples: Sequence[tuple[Tensor, Tensor] | ImagingFtError]) -> Any:
 
 def _begin_worker(_number: int) -> None:
     cv2.setNumThreads(1)  # as in the process that trains; only a forked one knows of it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the process that trains ends it
 
 
 def _seed(seed: int, epoch: int, index: int) -> int:

@@ -50,7 +50,7 @@ def read_focus(path: Path, families: Sequence[str]) -> Focus:
         raise ConfigError(
             f"{path}: can't be read: {reason(error)}; give a report.json that imaging-ft wrote"
         ) from error
-    if not isinstance(report, dict) or not str(report.get("schema", "")).startswith("imaging_ft.report/"):
+    if not isinstance(report, dict) or not str(report.get("schema", "")).startswith("imaging_ft.report/1"):
         raise ConfigError(f"{path}: not a report; give a report.json that imaging-ft wrote")
     try:
         found = _errors(report["cells"], families)

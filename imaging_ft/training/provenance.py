@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from imaging_ft import __version__
-from imaging_ft.augment.conditions import usual
+from imaging_ft.augment.conditions import usual_suite
 from imaging_ft.augment.recipe import Recipe
 from imaging_ft.bundle import Seen, file_sha256
 from imaging_ft.config import to_yaml
@@ -41,8 +41,8 @@ class Origin:
     sha256: str
     practised: tuple[str, ...]
     """The conditions that an earlier run had met; of weights that are no run's, none is known."""
-    seen: Seen | None
-    """The images that an earlier run had seen; None of weights that are no run's."""
+    seen: Seen
+    """The images that an earlier run had seen."""
 
 
 def origin_of(settings: TrainSettings) -> Origin | None:
@@ -82,7 +82,7 @@ def provenance(settings: TrainSettings, data: Prepared, recipe: Recipe, origin: 
         "held_out": list(settings.hold_out),
         "focus": focus or None,
         "went_on_from": {"run": origin.name, "model_sha256": origin.sha256} if origin and settings.from_run else None,
-        "conditions": data.card.conditions or recipe.conditions or usual(data.image.channels),
+        "conditions": data.card.conditions or recipe.conditions or usual_suite(data.image.channels),
         "positive": list(data.card.positive),
         "config": _without_folders(settings).model_dump(mode="json"),
         "config_sha256": hashlib.sha256(to_yaml(settings).encode()).hexdigest(),

@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from imaging_ft.bundle import Seen, Threshold, VectorScaling, check_decision
 from imaging_ft.config import Frozen, reason
-from imaging_ft.errors import RunError
+from imaging_ft.errors import ImagingFtError, RunError
 from imaging_ft.models.factory import NONE, Classifier, create
 from imaging_ft.preprocess import InputSpec
 from imaging_ft.types import Json, Task
@@ -114,6 +115,37 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{path}: can't be made: {reason(error)}") from error
         return run
+
+    @classmethod
+    @contextmanager
+    def claimed(cls, path: Path, config: str, *, overwrite: bool) -> Iterator[None]:
+        """Claim a path for a run while all is looked at that it needs.
+
+        A new folder is made at once, with a `config.yaml`, so that a training that is killed while it reads its images
+        is taken up again with its own settings; where an error of the user's ends it, the folder goes again. A run that
+        is to be replaced stays as it is. Raises RunError where the path is taken or can't be written.
+        """
+        cls.check_free(path, overwrite=overwrite)
+        existed = path.is_dir()
+        if existed and any(path.iterdir()):
+            try:
+                with TemporaryFile(dir=path):
+                    pass
+            except OSError as error:
+                raise RunError(f"{path}: can't be written: {reason(error)}") from error
+            yield
+            return
+        run = cls.create(path, overwrite=False)
+        write_text(path / "config.yaml", config)
+        try:
+            yield
+        except ImagingFtError:
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+            (path / "config.yaml").unlink(missing_ok=True)
+            if not existed:
+                with suppress(OSError):
+                    path.rmdir()
+            raise
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written."""

@@ -19,14 +19,12 @@ def seen_by(data: Prepared, retained: Retained | None, earlier: Seen | None) -> 
     return Seen.of(hashes, earlier=[earlier] if earlier else [])
 
 
-def seen_before(path: Path) -> Seen | None:
-    """Return what a run's model has seen, by the run's folder or the weights in it; None of weights that are no run's.
+def seen_before(path: Path) -> Seen:
+    """Return what a run's model has seen, by the run's folder or the weights in it.
 
-    Of a run that doesn't say, nothing, and that isn't complete.
+    Of weights that are no run's, or of a run that doesn't say, nothing is known, and that isn't complete.
     """
     info = (path.parent if path.name == WEIGHTS else path) / INFO
-    if not info.is_file():
-        return None
     try:
         recorded = json.loads(info.read_text(encoding="utf-8"))["seen"]
         return Seen.checked(recorded, where=str(info))

@@ -1,31 +1,40 @@
 """From a DATASET argument and settings to a job: everything is looked at before the first step is made."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from imaging_ft.augment.conditions import usual
+from imaging_ft.augment.conditions import usual_suite
 from imaging_ft.augment.recipe import Recipe, load_recipe
 from imaging_ft.config import to_yaml
 from imaging_ft.data import Images, Prepared, input_spec, load_images, prepare
 from imaging_ft.data.folds import folds
-from imaging_ft.errors import ConfigError, DataError, RunError
+from imaging_ft.errors import ConfigError, DataError
 from imaging_ft.models.earlier import EarlierRun, load_run
-from imaging_ft.models.factory import NONE, PRETRAINED, Classifier, create
+from imaging_ft.models.factory import NONE, Classifier, create
 from imaging_ft.models.recompute import checkpoint_gradients
 from imaging_ft.preprocess import InputSpec
 from imaging_ft.training.checkpoint import Checkpoint, latest
+from imaging_ft.training.checks import (
+    as_earlier,
+    compare_input,
+    focus_of,
+    refuse_other_data,
+    refuse_other_start,
+    refuse_own_input,
+)
 from imaging_ft.training.engine import make_engine
 from imaging_ft.training.images import clean_batches
 from imaging_ft.training.job import Job, Say
 from imaging_ft.training.judge import make_judge
 from imaging_ft.training.metrics import decides
 from imaging_ft.training.objective import Objective, class_weights
-from imaging_ft.training.odds import Focus, read_focus
+from imaging_ft.training.odds import Focus
 from imaging_ft.training.provenance import origin_of
 from imaging_ft.training.retain import load_retained
 from imaging_ft.training.run import RunFolder, write_text
@@ -63,20 +72,45 @@ def open_job(
 ) -> Opened:
     """Return the job of a training; `lap` is told when a phase of it is done.
 
-    What is quick to get wrong is looked at first, and the run folder is made last (with `dry`, not at all), so that a
-    mistake costs neither time nor the run that `overwrite` replaces. Raises DataError, ConfigError, WeightsError,
-    DeviceError or RunError.
+    What is quick to get wrong is looked at first, and a run that `overwrite` replaces is taken away last: a mistake
+    costs neither time nor an earlier run. With `dry`, no run folder is made. Raises DataError, ConfigError,
+    WeightsError, DeviceError or RunError.
     """
     epochs, settings = settings.epochs, settings.resolved()
     torch.manual_seed(settings.seed)
-    lead = is_lead()
-    if lead and not dry:
-        _refuse_own_input(out, settings)
-        if not resume:
-            RunFolder.check_free(out, overwrite=overwrite)
-    recipe = _recipe(settings, settings.augmentation) if settings.augmentation else None
+    writes = is_lead() and not dry
+    if writes:
+        refuse_own_input(out, settings)
     earlier = load_run(Path(settings.from_run)) if settings.from_run else None
-    settings = _as_earlier(settings, earlier, say)
+    settings = as_earlier(settings, earlier, say)
+    plan = _Plan(dataset, out, settings, epochs, skip_bad=skip_bad, resume=resume, writes=writes)
+    with RunFolder.claimed(out, plan.config(), overwrite=overwrite or resume) if writes else nullcontext():
+        return _open(plan, earlier, lap, track, say)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a training was asked for."""
+
+    dataset: str
+    out: Path
+    settings: TrainSettings
+    """Resolved, and as the earlier run where nothing else was asked for."""
+    epochs: int | None
+    """As they were asked for: left to the preset they stay so, for a far domain gets more, also in a run begun anew."""
+    skip_bad: bool
+    resume: bool
+    writes: bool
+    """Whether this process makes the run folder."""
+
+    def config(self, settings: TrainSettings | None = None) -> str:
+        """Return what `config.yaml` holds."""
+        return to_yaml((settings or self.settings).model_copy(update={"epochs": self.epochs}))
+
+
+def _open(plan: _Plan, earlier: EarlierRun | None, lap: Callable[[str], None], track: Track, say: Say) -> Opened:
+    dataset, out, settings, skip_bad, resume = plan.dataset, plan.out, plan.settings, plan.skip_bad, plan.resume
+    recipe = _recipe(settings, settings.augmentation) if settings.augmentation else None
     model = _model(settings, earlier)
     origin = origin_of(settings)
     lap("model")
@@ -97,14 +131,14 @@ def open_job(
     mean, std = model.normalisation
     size = settings.size
     spec = input_spec(data, height=size, width=size, resize=settings.resize, mean=mean, std=std)
-    if earlier:
-        _compare_input(earlier, spec, retain=settings.retain is not None, say=say)
     checkpoint = None
     if resume:
-        _refuse_other_data(out, data)
+        refuse_other_data(out, data)
         checkpoint = latest(out / "checkpoints", say)
         if checkpoint is None:
             say(f"{out}: no checkpoint to go on from; the training begins anew (preset {settings.preset})")
+    if earlier:
+        compare_input(earlier, spec, retain=settings.retain is not None and checkpoint is None, say=say)
     lap("check")
 
     for warning in data.warnings:
@@ -129,9 +163,9 @@ def open_job(
         "retained_fingerprint": retained.fingerprint if retained else None,
     }
     if resume:
-        _refuse_other_start(out, begun_with)
+        refuse_other_start(out, begun_with)
     objective = _objective(settings, data, train)
-    open_tracker(settings.track if lead else "none", out, {})  # writes nothing before its first figure
+    open_tracker(settings.track if plan.writes else "none", out, {})  # writes nothing before its first figure
     lap("load")
 
     if settings.recompute and not checkpoint_gradients(model):
@@ -150,18 +184,20 @@ def open_job(
     )
     clutter = _clutter(recipe, data, train, say)
     judge = make_judge(val, recipe, clutter, task=data.card.task, batch_size=settings.batch_size, seed=settings.seed)
-    focus = _focus(settings, data, judge.families, say)
+    if checkpoint is None:
+        focus = focus_of(settings, data, judge.families, say)
+    else:  # its odds are the checkpoint's; the report may be another one by now
+        focus = Focus({}, RunFolder(out).read_json("dataset.json").get("focus") or {})
     lap("measure")
 
     run = RunFolder(out)
-    if lead and checkpoint is not None:
+    if plan.writes and checkpoint is not None:
         run.sweep()
-    elif lead and not dry:
-        run = RunFolder.create(out, overwrite=overwrite or resume)
-        # Epochs that are left to the preset stay so: a far domain gets more, also where the run begins anew.
-        write_text(run.path / "config.yaml", to_yaml(settings.model_copy(update={"epochs": epochs})))
-        described = {**data.summary(), "argument": _lasting(dataset), **_splitting(settings), "begun_with": begun_with}
-        run.write_json("dataset.json", described)
+    elif plan.writes:
+        run = RunFolder.create(out, overwrite=True)
+        write_text(run.path / "config.yaml", plan.config(settings))
+        described = {**data.summary(), "argument": _lasting(dataset), **_splitting(settings)}
+        run.write_json("dataset.json", described | {"begun_with": begun_with, "focus": focus.about or None})
     job = Job(
         settings=settings,
         data=data,
@@ -176,10 +212,10 @@ def open_job(
         workers=_workers(settings),
         track=track,
         say=say,
-        odds=focus.odds if focus else {},
+        odds=focus.odds,
         retained=retained,
         origin=origin,
-        focus=focus.about if focus else {},
+        focus=focus.about,
         earlier_head=earlier is not None and set(shared) == set(data.labels),
     )
     return Opened(job, spec, checkpoint)
@@ -198,21 +234,6 @@ def _recipe(settings: TrainSettings, name: str) -> Recipe:
     return recipe.without(settings.hold_out) if settings.hold_out else recipe
 
 
-def _as_earlier(settings: TrainSettings, earlier: EarlierRun | None, say: Say) -> TrainSettings:
-    """Return the settings with the earlier run's backbone and size of images, where no others were asked for."""
-    if earlier is None:
-        return settings
-    seen = earlier.input
-    values: Json = {"model": earlier.model}
-    if seen is not None and seen.height == seen.width:
-        values |= {"size": seen.height, "resize": seen.resize}
-    values = {name: value for name, value in values.items() if name not in settings.model_fields_set}
-    taken = [f"{name} {value}" for name, value in values.items() if value != getattr(settings, name)]
-    if taken:
-        say(f"as the earlier run: {', '.join(taken)}")
-    return settings.model_copy(update=values)
-
-
 def _model(settings: TrainSettings, earlier: EarlierRun | None) -> Classifier:
     """Return the backbone with its starting weights and a head that is still to be replaced."""
     if earlier is None:
@@ -220,40 +241,6 @@ def _model(settings: TrainSettings, earlier: EarlierRun | None) -> Classifier:
     model = create(settings.model, classes=2, weights=NONE, size=settings.size)
     earlier.install_backbone(model)
     return model
-
-
-def _compare_input(earlier: EarlierRun, spec: InputSpec, *, retain: bool, say: Say) -> None:
-    """Say where images now reach an earlier model otherwise than before; raise ConfigError where it is to be kept."""
-    seen = earlier.input
-    if seen is None:
-        return
-    changed = [
-        f"{name} {getattr(spec, name)} (it saw {getattr(seen, name)})"
-        for name in ("height", "width", "resize", "mean", "std")
-        if getattr(spec, name) != getattr(seen, name)
-    ]
-    if changed and retain:
-        raise ConfigError(
-            f"retain: images would reach the model of {earlier.path} otherwise than before: {', '.join(changed)};"
-            " leave out --size, resize and --model, which are then its own"
-        )
-    if changed:
-        say(f"warning: images reach the earlier model otherwise than before: {', '.join(changed)}")
-
-
-def _focus(settings: TrainSettings, data: Prepared, families: Sequence[str], say: Say) -> Focus | None:
-    if settings.focus is None:
-        return None
-    focus = read_focus(Path(settings.focus), families)
-    name, split = focus.about["name"], focus.about["split"]
-    if focus.about["fingerprint"] not in {None, data.fingerprint}:
-        say(f"warning: focus: the report is of other images than these ({name})")
-    if split not in {None, Split.VAL.value}:
-        say(
-            f"warning: focus: the report is of {name}'s {split} images, so this model's figures on them will be too"
-            " good; choose on validation (report --split val)"
-        )
-    return focus
 
 
 def _objective(settings: TrainSettings, data: Prepared, train: Images) -> Objective:
@@ -295,7 +282,7 @@ def _workers(settings: TrainSettings) -> int:
 
 def _usual_recipe(data: Prepared, say: Say) -> str:
     """Return the recipe for images that no card speaks of, and say what they are taken for."""
-    name = usual(data.image.channels)
+    name = usual_suite(data.image.channels)
     say(f"no recipe is named: the images are augmented as {name} (--augmentation NAME, or the card, says otherwise)")
     return name
 
@@ -310,37 +297,3 @@ def _splitting(settings: TrainSettings) -> dict[str, int | None]:
     """Return what a later command needs to draw the same splits."""
     found: dict[str, int | None] = {"split_seed": settings.split_seed}
     return found | ({"folds": settings.folds, "fold": settings.fold} if settings.fold else {})
-
-
-def _refuse_other_data(out: Path, data: Prepared) -> None:
-    """Raise RunError where a run that is taken up again was of other images."""
-    if not (out / "dataset.json").is_file():
-        return
-    recorded = RunFolder(out).read_json("dataset.json")
-    if recorded.get("fingerprint") != data.fingerprint:
-        raise RunError(
-            f"{out}: was begun on other images than {data.card.name} now holds (fingerprints differ);"
-            " restore them, or train anew with --overwrite"
-        )
-
-
-def _refuse_other_start(out: Path, begun_with: Json) -> None:
-    """Raise RunError where a run that is taken up again would start from other weights, or retain other images."""
-    if not (out / "dataset.json").is_file():
-        return
-    recorded = RunFolder(out).read_json("dataset.json").get("begun_with", begun_with)
-    for name, what in (("weights_sha256", "weights"), ("retained_fingerprint", "retained images")):
-        if recorded.get(name) != begun_with[name]:
-            raise RunError(
-                f"{out}: was begun with other {what} than there now are; restore them, or train anew with --overwrite"
-            )
-
-
-def _refuse_own_input(out: Path, settings: TrainSettings) -> None:
-    """Raise ConfigError where a run would replace the model that it starts from."""
-    for option, start in (("--from", settings.from_run), ("weights", settings.weights)):
-        if start in {None, PRETRAINED, NONE}:
-            continue
-        path = Path(str(start)).resolve()
-        if out.resolve() in (path, *path.parents):
-            raise ConfigError(f"{option} {start}: lies in --out {out}, which a new run replaces; choose another --out")

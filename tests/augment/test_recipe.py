@@ -244,7 +244,9 @@ def test_a_wrong_transform_is_named_with_its_file(tmp_path: Path, entry: str, sa
 def test_a_suite_that_there_is_not_is_named_with_the_recipes_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nconditions: fundas\n")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: no condition suite named 'fundas'; did you mean 'fundus'\?"):
+    with pytest.raises(
+        ConfigError, match=r"mine\.yaml: conditions: no built-in suite 'fundas'; did you mean 'fundus'\?"
+    ):
         load_recipe(str(path))
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from imaging_ft.bundle import Bundle
+from imaging_ft.bundle import Bundle, Seen
 from imaging_ft.errors import BundleError, DataError, InputError, ParityError, RunError
 from imaging_ft.export.graph import Built, build
 from imaging_ft.export.onnx import GOLDEN_TOLERANCE, export_run
@@ -249,3 +249,14 @@ def test_an_output_of_another_kind_is_refused_before_the_work(run: Path, tmp_pat
         export_run(run, tmp_path / "m.pt")
     with pytest.raises(RunError, match="no such run folder"):
         export_run(tmp_path / "none", tmp_path / "m.onnx")
+
+
+def test_a_file_lists_the_images_that_were_seen_unless_asked_not_to(
+    trained: Trained, exported: Exported, tmp_path: Path
+) -> None:
+    seen = Runner.open(exported.model).bundle.seen
+    assert seen is not None
+    assert len(seen.known()) == seen.images > 0
+    bundle = export_run(trained.run, tmp_path / "model.onnx", digests=False).bundle
+    assert bundle.seen == Seen(images=seen.images, complete=False)
+    assert seen.digests.encode() not in (tmp_path / "model.onnx").read_bytes()

@@ -81,7 +81,8 @@ def test_images_that_the_other_model_has_seen_are_left_out_as_well(runner: Runne
     other = runner.bundle.model_copy(update={"seen": Seen.of(alone.data.hashes[name] for name in met)})
     subject = find_subject(str(exported.dataset), runner.bundle, against=other)
     assert [sample.id for sample in subject.samples] == [one.id for one in alone.samples if one.id not in met]
-    assert (len(alone.samples), subject.notes) == (18, (LEFT_OUT.format(6, 18),))
+    told = LEFT_OUT.replace("the model was", "the model that it is held against was").format(6, 18)
+    assert (len(alone.samples), subject.notes) == (18, (told,))
 
 
 def test_new_images_of_a_patient_that_was_trained_on_are_told(
@@ -103,7 +104,7 @@ def test_images_that_were_all_seen_are_one_clear_line_and_exit_code_2(
     )
     assert done.returncode == 2
     said = " ".join(done.stderr.split())
-    assert "known: the model was trained or validated on all 108 images (all): none is left to measure" in said
+    assert "known: 108 of 108 images are among those that the model was trained or validated on: none is left" in said
     assert "Traceback" not in done.stderr
 
 

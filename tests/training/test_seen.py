@@ -65,7 +65,7 @@ def test_weights_that_are_no_runs_have_seen_nothing_that_is_known(tmp_path: Path
     weights.touch()
     origin = origin_of(settings(weights=str(weights)))
     assert origin is not None
-    assert (origin.seen, origin.practised) == (None, ())
+    assert (origin.seen, origin.practised) == (Seen(images=0, complete=False), ())
 
 
 def test_too_many_images_are_counted_and_not_listed(data: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +87,12 @@ def test_damaged_digests_are_refused_without_printing_them() -> None:
     with pytest.raises(ConfigError, match="digests of seen images are not 6 bytes for each of 3") as caught:
         Seen.checked(values, where="model.json")
     assert len(str(caught.value)) < 1000
+
+
+def test_what_is_not_listed_is_counted_and_never_called_complete(data: Prepared) -> None:
+    found = seen_by(data, None, Seen(images=300_000, complete=False))
+    assert (found.images, found.complete) == (300_000, False)
+    assert found.known() == digests_of(data, Split.TRAIN, Split.VAL)
+    assert found.brief() == Seen(images=300_000, complete=False)
+    with pytest.raises(ConfigError, match="not 6 bytes for each of 5"):
+        Seen.checked({"images": 5, "complete": True}, where="model.json")

@@ -1,6 +1,7 @@
 """What a training looks at before its first step: a mistake costs neither time nor an earlier run."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from imaging_ft.bundle import digest
 from imaging_ft.data import prepare
 from imaging_ft.errors import ConfigError, DataError, ImagingFtError, RunError
+from imaging_ft.report.result import SCHEMA
+from imaging_ft.training.checks import refuse_other_start
 from imaging_ft.training.seen import seen_by
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.setup import open_job
@@ -63,7 +66,7 @@ def content(run: Path) -> dict[str, bytes]:
 
 def report(path: Path, **dataset: Any) -> str:
     cell: Json = {"source": "synthetic", "conditions": {"low_dose": 3}, "metrics": {"accuracy": {"value": 0.5}}}
-    path.write_text(json.dumps({"schema": "imaging_ft.report/2", "dataset": dataset, "cells": [cell]}))
+    path.write_text(json.dumps({"schema": SCHEMA, "dataset": dataset, "cells": [cell]}))
     return str(path)
 
 
@@ -81,7 +84,7 @@ def report(path: Path, **dataset: Any) -> str:
 def test_a_mistake_leaves_the_run_that_was_to_be_replaced_as_it_was_and_none_behind(
     wrong: Json, error: type[Exception], message: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)  # as where the extra isn't installed
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as where the extra isn't installed
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     old = tmp_path / "old"
     train(str(data), old, settings(weights="none"))
@@ -258,3 +261,85 @@ def test_an_image_that_shows_a_positive_class_beside_another_is_never_laid_over_
     guns = job.train.levels[job.train.targets[:, 1] > 0]
     assert len(job.clutter) == 6
     assert not any((laid == gun).all() for laid in job.clutter for gun in guns)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_data_is_read(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="can't be made"):
+        train("no_such_data", tmp_path / "file" / "run", settings(weights="none"))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "note.txt").touch()
+    with pytest.raises(RunError, match="not empty, and not a run folder"):
+        train("no_such_data", tmp_path / "notes", settings(weights="none"), resume=True)
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["note.txt"]
+
+
+def test_a_training_that_is_broken_off_before_its_first_step_keeps_its_settings(data: Path, tmp_path: Path) -> None:
+    def stop(line: str) -> None:
+        if "test_resnet at 64×64" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(str(data), tmp_path / "run", settings(weights="none", label_smoothing=0.1), say=stop)
+    said: list[str] = []
+    train(str(data), tmp_path / "run", resume=True, say=said.append)
+    made = json.loads((tmp_path / "run" / "model.json").read_text())["provenance"]["config"]
+    assert (made["model"], made["label_smoothing"], made["epochs"]) == ("test_resnet", 0.1, 0)
+    assert any("no checkpoint to go on from; the training begins anew" in line for line in said)
+
+
+def test_folds_never_replace_the_run_that_they_start_from(run: Path, data: Path, tmp_path: Path) -> None:
+    for fold in ("fold_1", "fold_2"):
+        for name, found in content(run).items():
+            path = tmp_path / fold / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(found)
+    before = content(tmp_path)
+    with pytest.raises(ConfigError, match="lies in --out"):
+        train(str(data), tmp_path, settings(folds=2, from_run=str(tmp_path / "fold_2")), overwrite=True)
+    assert content(tmp_path) == before
+
+
+def test_a_folder_in_a_later_folds_place_is_told_before_the_first_fold(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "fold_2").mkdir()
+    (tmp_path / "fold_2" / "note.txt").touch()
+    with pytest.raises(RunError, match=r"fold_2: not empty, and not a run folder"):
+        train(str(data), tmp_path, settings(folds=2, weights="none"))
+    assert not (tmp_path / "fold_1").exists()
+
+
+def test_stored_values_that_would_reach_an_earlier_model_otherwise_are_told(run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    for label in LABELS:
+        for split in ("train", "val"):
+            for index in range(2):
+                path = tmp_path / "data" / split / label / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), draw(label, rng).astype(np.uint16) * 16)
+    card = tmp_path / "card.yaml"
+    card.write_text("name: deep\nroot: data\nimage: {channels: 1, bits: 16, window: [0, 4095]}\n")
+    said: list[str] = []
+    open_job(str(card), tmp_path / "x", settings(from_run=str(run)), dry=True, track=silent, say=said.append)
+    assert any("dtype uint16 (it saw uint8), window (0, 4095) (it saw None)" in line for line in said)
+    with pytest.raises(ConfigError, match=r"retain: .*window \(0, 4095\)"):
+        train(str(card), tmp_path / "run", settings(from_run=str(run), retain=str(card)))
+
+
+def test_a_run_that_is_taken_up_again_stays_focused_by_its_own_report(data: Path, tmp_path: Path) -> None:
+    focus, out = report(tmp_path / "report.json", name="first", fingerprint="f", split="val"), tmp_path / "run"
+    chosen = settings(weights="none", focus=focus, epochs=1)
+    train(str(data), out, chosen)
+    (out / "summary.json").unlink()  # as if it had been killed
+    report(tmp_path / "report.json", name="second", fingerprint="f", split="val")
+    train(str(data), out, chosen, resume=True)
+    made = json.loads((out / "model.json").read_text())["provenance"]
+    assert made["focus"]["name"] == "first"
+
+
+def test_other_retained_images_are_refused_and_a_run_that_does_not_say_is_taken_up(tmp_path: Path) -> None:
+    now = {"weights_sha256": "a", "retained_fingerprint": "b"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"begun_with": now | {"retained_fingerprint": "c"}}))
+    with pytest.raises(RunError, match="was begun with other retained images"):
+        refuse_other_start(tmp_path, now)
+    (tmp_path / "dataset.json").write_text("{}")  # of a run from before it was recorded
+    refuse_other_start(tmp_path, now)

@@ -1,7 +1,9 @@
 """Worker processes that are started anew (macOS, Windows, Python 3.14) make the batches that one process makes."""
 
 import multiprocessing
+import os
 import pickle
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,3 +143,15 @@ def test_what_fails_in_a_worker_is_one_line(workers: int, images: Images) -> Non
         epoch(images, WRONG.build(), workers=workers)
     assert isinstance(caught.value, ImagingFtError)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("spawned")
+def test_a_ctrl_c_that_reaches_a_worker_does_not_end_it(images: Images) -> None:
+    others = {child.pid for child in multiprocessing.active_children()}
+    batches = TrainingBatches(images, load_recipe("none").build(), batch_size=4, seed=3, workers=1).epoch(1)
+    seen = [next(batches)]
+    (worker,) = [child.pid for child in multiprocessing.active_children() if child.pid not in others]
+    assert worker is not None
+    os.kill(worker, signal.SIGINT)
+    seen += list(batches)
+    assert sum(len(levels) for levels, _ in seen) == len(images)

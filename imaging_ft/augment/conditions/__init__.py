@@ -2,7 +2,7 @@
 
 from imaging_ft.augment.conditions.base import Condition, seeded, to_float, to_pixels
 from imaging_ft.augment.conditions.registry import CONDITIONS, condition
-from imaging_ft.augment.conditions.suite import Setting, Suite, load_suite, usual
+from imaging_ft.augment.conditions.suite import Setting, Suite, load_suite, usual_suite
 
 __all__ = [
     "CONDITIONS",
@@ -14,5 +14,5 @@ __all__ = [
     "seeded",
     "to_float",
     "to_pixels",
-    "usual",
+    "usual_suite",
 ]

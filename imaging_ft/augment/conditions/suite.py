@@ -114,7 +114,7 @@ class Setting:
         return to_pixels(image, pixels.dtype, window=window)
 
 
-def usual(channels: int) -> str:
+def usual_suite(channels: int) -> str:
     """Return the suite, and the recipe of the same name, for images of which only their channels are known."""
     return "camera" if channels == 3 else "radiograph"
 
