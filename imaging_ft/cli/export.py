@@ -102,7 +102,7 @@ def export(
         if layers:
             print(f"  left in float32: {', '.join(layers)}")
     show_files([("model", out), ("sha256", out.with_name(f"{out.name}.sha256")), *exported.further])
-    print(f"{out.stat().st_size / 1e6:.1f} MB; next: imaging-ft report {out} DATASET --out report/")
+    print(f"{out.stat().st_size / 1e6:.1f} MB; next: imaging-ft report {out} DATASET --out {run / 'report'}")
 
 
 def _agreeing(images: int, share: float) -> str:

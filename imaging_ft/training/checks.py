@@ -34,7 +34,8 @@ def as_earlier(settings: TrainSettings, earlier: EarlierRun | None, say: Say) ->
     if seen is not None and seen.height == seen.width:
         values |= {"size": seen.height, "resize": seen.resize}
     values = {name: value for name, value in values.items() if name not in settings.model_fields_set}
-    taken = [f"{name} {value}" for name, value in values.items() if value != getattr(settings, name)]
+    usual = settings.model_copy(update={"model": f"timm/{settings.model}"})  # as a run names the default
+    taken = [f"{name} {value}" for name, value in values.items() if value != getattr(usual, name)]
     if taken:
         say(f"as the earlier run: {', '.join(taken)}")
     return settings.model_copy(update=values)
@@ -53,7 +54,7 @@ def compare_input(earlier: EarlierRun, spec: InputSpec, *, retain: bool, say: Sa
     if changed and retain:
         raise ConfigError(
             f"retain: images would reach the model of {earlier.path} otherwise than before: {', '.join(changed)};"
-            " leave out --size, resize and --model, which are then its own, and let the card say of images what its did"
+            " leave out --size, resize and --model, which are then its own, and keep to what its card says of images"
         )
     if changed:
         say(f"warning: images reach the earlier model otherwise than before: {', '.join(changed)}")
