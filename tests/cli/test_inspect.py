@@ -76,7 +76,7 @@ def test_inspect_gives_a_script_the_metadata_and_the_files_facts(model: Path) ->
     done = run("inspect", model, "--json")
     found = json.loads(done.stdout)
     jsonschema.validate(found["bundle"], json.loads(bundle_schema()))
-    assert found["bundle"]["seen"] == {"images": 126, "digests": "", "complete": True}, "no megabyte of digests"
+    assert found["bundle"]["seen"] == {"images": 126, "digests": "", "complete": False}, "no megabyte of digests"
     assert found["file"]["bytes"] == model.stat().st_size
     assert (found["file"]["checksum"], found["file"]["signed"], found["file"]["opset"]) == ("agrees", False, 18)
     assert found["file"]["inputs"] == [
