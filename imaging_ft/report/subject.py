@@ -128,6 +128,8 @@ def _unseen(
         raise DataError(
             f"{data.card.name}: {'; '.join(notes)}: none is left to measure ({name}); give images that were not seen"
         )
+    if not seen:
+        return kept, []
     notes = [f"{note}: they are left out" for note in notes]
     units = units_of(data.samples, data.hashes)
     trained = {units[name] for name in seen}

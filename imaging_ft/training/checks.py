@@ -5,7 +5,7 @@ from pathlib import Path
 
 from imaging_ft.data import Prepared
 from imaging_ft.errors import ConfigError, RunError
-from imaging_ft.models.earlier import EarlierRun
+from imaging_ft.models.earlier import EarlierRun, architecture
 from imaging_ft.models.factory import NONE, PRETRAINED
 from imaging_ft.preprocess import InputSpec
 from imaging_ft.training.job import Say
@@ -34,8 +34,12 @@ def as_earlier(settings: TrainSettings, earlier: EarlierRun | None, say: Say) ->
     if seen is not None and seen.height == seen.width:
         values |= {"size": seen.height, "resize": seen.resize}
     values = {name: value for name, value in values.items() if name not in settings.model_fields_set}
-    usual = settings.model_copy(update={"model": f"timm/{settings.model}"})  # as a run names the default
-    taken = [f"{name} {value}" for name, value in values.items() if value != getattr(usual, name)]
+    same = architecture(earlier.model) == architecture(settings.model)  # though a run writes it with its library
+    taken = [
+        f"{name} {value}"
+        for name, value in values.items()
+        if value != getattr(settings, name) and not (name == "model" and same)
+    ]
     if taken:
         say(f"as the earlier run: {', '.join(taken)}")
     return settings.model_copy(update=values)

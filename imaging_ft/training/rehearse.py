@@ -2,17 +2,16 @@
 
 import copy
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 
-from imaging_ft.config import reason
 from imaging_ft.errors import RunError
 from imaging_ft.training.batchnorm import norms
 from imaging_ft.training.dry_run import ROWS, target_title, write_samples
 from imaging_ft.training.job import Job, Say
 from imaging_ft.training.lr_finder import STEPS, RateSearch, find_rate, write_rate_plot
 from imaging_ft.training.mixing import Mixer
+from imaging_ft.training.run import try_to_write
 from imaging_ft.training.settings import TrainSettings
 from imaging_ft.training.setup import open_job
 from imaging_ft.training.start import starts
@@ -110,12 +109,7 @@ def _beside(out: Path, what: str) -> Path:
     if out.name in {"", ".."}:
         raise RunError(f"--out {out}: has no name to call a picture by; write for example --out runs/a")
     path = out.with_name(f"{out.name}.{what}.png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise RunError(f"{path}: can't be written: {reason(error)}") from error
+    try_to_write(path, into=path.parent)
     return path
 
 

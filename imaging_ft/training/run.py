@@ -128,11 +128,7 @@ class RunFolder:
         cls.check_free(path, overwrite=overwrite)
         existed = path.is_dir()
         if existed and any(path.iterdir()):
-            try:
-                with TemporaryFile(dir=path):
-                    pass
-            except OSError as error:
-                raise RunError(f"{path}: can't be written: {reason(error)}") from error
+            try_to_write(path, into=path)
             yield
             return
         run = cls.create(path, overwrite=False)
@@ -203,6 +199,16 @@ class RunFolder:
         except (OSError, SafetensorError, RuntimeError) as error:
             raise RunError(f"{weights}: damaged, or not of {info.backbone}: {reason(error)}; train again") from error
         return model.eval(), info
+
+
+def try_to_write(path: Path, *, into: Path) -> None:
+    """Raise RunError, of a path, where nothing can be written into a folder, which is made where it isn't there."""
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=into):
+            pass
+    except OSError as error:
+        raise RunError(f"{path}: can't be written: {reason(error)}") from error
 
 
 def save_weights(path: Path, state: dict[str, Tensor]) -> None:
